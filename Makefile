@@ -1,0 +1,61 @@
+# From a bare clone: `make demo` answers a question offline, `make test` runs every everyday test. `make help` lists the rest.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench parity train-model wheel clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "hybridllm needs Python 3.11 or newer; $(PYTHON) is older. Name another one: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@echo "making $(VENV) ..." >&2
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing hybridllm (Apache TVM is some 70 MiB to fetch, once) ..." >&2
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing hybridllm with what its tests need ..." >&2
+	@$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.base
+
+demo: $(VENV)/.base ## compile the bundled model for this processor and ask it a question, offline
+	@$(BIN)/hybridllm chat --offline --temperature 0 --system @examples/fact_sheets/museum.md "When do you open on Sunday?"
+
+test: $(VENV)/.dev ## every everyday test
+	@$(BIN)/python -m pytest -q
+
+check: $(VENV)/.dev ## lint, formatting and strict types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.dev ## put the code into its canonical form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## the figures of this machine, one JSON object a line
+	@$(BIN)/python -m benchmarks
+
+parity: pyproject.toml ## compare logits with the real transformers library (installs torch into .venv-parity)
+	@test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
+	@.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 "transformers>=5" -e '.[dev]'
+	@.venv-parity/bin/python -m pytest -q -m parity
+
+train-model: ## make the bundled model again (a GPU makes it minutes)
+	@test -x .venv-train/bin/python || $(PYTHON) -m venv .venv-train
+	@.venv-train/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 -e .
+	@.venv-train/bin/python -m training.train_model
+
+wheel: $(VENV)/.dev ## build the wheel into dist/
+	@$(BIN)/python -m build --wheel --outdir dist .
+
+clean: ## remove what the targets made
+	rm -rf .venv .venv-parity .venv-train build dist *.egg-info

@@ -1,0 +1,127 @@
+"""One chat interface over a language model compiled for this device and an optional one in the cloud.
+
+    from hybridllm import HybridClient
+
+    with HybridClient() as client:
+        reply = client.chat.completions.create(messages=[{"role": "user", "content": "When do you open?"}])
+        print(reply.choices[0].message.content, reply.route.served_by)
+
+Everything is imported when it is first used, so that ``import hybridllm`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hybridllm.async_client import AsyncHybridClient
+    from hybridllm.backends.base import Backend
+    from hybridllm.client import HybridClient
+    from hybridllm.errors import (
+        BadRequest,
+        Cancelled,
+        CannotServe,
+        ConfigError,
+        ContextLengthExceeded,
+        DeadlineExceeded,
+        EngineError,
+        HybridLLMError,
+        ModelError,
+        PolicyDenied,
+        PolicyError,
+        PrivacyViolation,
+        RemoteError,
+        RemoteUnreachable,
+        StreamInterrupted,
+    )
+    from hybridllm.explanation import Explanation
+    from hybridllm.policy import load_policy
+    from hybridllm.remote import Remote
+    from hybridllm.streams import AsyncChatStream, ChatStream
+    from hybridllm.types import (
+        Attempt,
+        ChatCompletion,
+        ChatCompletionChunk,
+        ChatCompletionMessage,
+        ChatRequest,
+        CompletionUsage,
+        Route,
+    )
+    from policies import Decision, Facts, Place, Policy, RuleVerdict, decide
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "hybridllm.async_client": ("AsyncHybridClient",),
+    "hybridllm.backends.base": ("Backend",),
+    "hybridllm.client": ("HybridClient",),
+    "hybridllm.errors": (
+        "BadRequest", "Cancelled", "CannotServe", "ConfigError", "ContextLengthExceeded", "DeadlineExceeded",
+        "EngineError", "HybridLLMError", "ModelError", "PolicyDenied", "PolicyError", "PrivacyViolation",
+        "RemoteError", "RemoteUnreachable", "StreamInterrupted",
+    ),
+    "hybridllm.explanation": ("Explanation",),
+    "hybridllm.policy": ("load_policy",),
+    "hybridllm.remote": ("Remote",),
+    "hybridllm.streams": ("AsyncChatStream", "ChatStream"),
+    "hybridllm.types": (
+        "Attempt", "ChatCompletion", "ChatCompletionChunk", "ChatCompletionMessage", "ChatRequest", "CompletionUsage",
+        "Route",
+    ),
+    "policies": ("Decision", "Facts", "Place", "Policy", "RuleVerdict", "decide"),
+}  # fmt: skip
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "AsyncChatStream",
+    "AsyncHybridClient",
+    "Attempt",
+    "Backend",
+    "BadRequest",
+    "Cancelled",
+    "CannotServe",
+    "ChatCompletion",
+    "ChatCompletionChunk",
+    "ChatCompletionMessage",
+    "ChatRequest",
+    "ChatStream",
+    "CompletionUsage",
+    "ConfigError",
+    "ContextLengthExceeded",
+    "DeadlineExceeded",
+    "Decision",
+    "EngineError",
+    "Explanation",
+    "Facts",
+    "HybridClient",
+    "HybridLLMError",
+    "ModelError",
+    "Place",
+    "Policy",
+    "PolicyDenied",
+    "PolicyError",
+    "PrivacyViolation",
+    "Remote",
+    "RemoteError",
+    "RemoteUnreachable",
+    "Route",
+    "RuleVerdict",
+    "StreamInterrupted",
+    "__version__",
+    "decide",
+    "load_policy",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

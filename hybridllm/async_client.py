@@ -1,0 +1,344 @@
+"""The client, awaited. It measures the facts, asks for the decision, and sends the request on its way."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import warnings
+from typing import TYPE_CHECKING, Any, Self, Unpack
+
+from hybridllm.async_completions import AsyncChat
+from hybridllm.connectivity import Connectivity
+from hybridllm.errors import BadRequest, Cancelled, PrivacyViolation
+from hybridllm.explanation import Explanation
+from hybridllm.labels import checked_tags, join_labels
+from hybridllm.policy import load_policy
+from hybridllm.remote import Remote
+from hybridllm.router import RequestRun
+from hybridllm.signals import REMOTE, MeasuredByProgram, Signals
+from hybridllm.types.chat_request import ChatRequest
+from hybridllm.types.message_shape import did_you_mean
+from policies import LOCAL, Policy, decide
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+    from hybridllm.backends.base import Backend
+    from hybridllm.permits import Permit
+    from hybridllm.request_fields import RequestFields
+    from local_runtime.events import EngineStats
+    from local_runtime.options import ModelInfo, Progress
+    from policies import Decision, Facts
+
+__all__ = ["AsyncHybridClient"]
+
+_PROBE_TIMEOUT_S = 2.0
+_PROBE_WAIT_S = 0.25
+_LONGEST_DEADLINE_S = 366 * 86400
+_ANY_MODEL = "hybridllm"
+
+
+class AsyncHybridClient:
+    """One chat interface over the model on this device and an optional remote; a policy decides between them.
+
+    Use it in one event loop, as an async context manager or with ``await client.close()``; one that was used and is dropped
+    without being closed ends its engine, and warns with ``ResourceWarning``.
+
+    Args:
+        model: Name of a bundled model, or a checkpoint folder.
+        remote: An OpenAI-compatible server; None for the device alone.
+        policy: A preset's name, a YAML file, a loaded policy, or None, with which nothing can leave the device. A file that
+            cannot be used is an error; a program that must start nevertheless catches it and passes None.
+        quant: Weights as ``q4``, ``f16``, ``f32``, or ``auto``.
+        target: What to compile for: ``auto``, ``cpu``, ``cuda``, or a TVM target.
+        threads: CPU threads of the engine; None for what it finds best.
+        context_tokens: Context to serve; None for what the model has.
+        max_sequences: Answers that the device generates at the same time; further ones wait.
+        cache_dir: Where compiled models are kept; None for the user's cache folder.
+        offline: Never contact the remote, not even to see whether it is there.
+        privacy_floor: A label that every request has at least.
+        facts: Gives facts that your program measures itself, such as ``budget_left``.
+        local: A place on the device to ask instead of the engine, such as ``hybridllm.testing.ScriptedBackend``.
+        on_progress: Called with the progress of loading the model, from another thread.
+        in_process: Run the engine in this process, for debugging.
+
+    Raises:
+        PolicyError: The policy cannot be used.
+        BadRequest: An argument is not usable.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "kiosk-assistant",
+        *,
+        remote: Remote | None = None,
+        policy: str | Path | Policy | None = "offline-first",
+        quant: str = "auto",
+        target: str = "auto",
+        threads: int | None = None,
+        context_tokens: int | None = None,
+        max_sequences: int = 4,
+        cache_dir: str | Path | None = None,
+        offline: bool = False,
+        privacy_floor: str | None = None,
+        facts: MeasuredByProgram | None = None,
+        local: Backend | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        in_process: bool = False,
+    ) -> None:
+        from hybridllm.permits import PermitOffice
+
+        self._policy = load_policy(policy)
+        _check_arguments(remote, self._policy, policy_given=policy is not None, privacy_floor=privacy_floor)
+        if local is None:
+            from hybridllm.backends.local import LocalBackend
+
+            local = LocalBackend(
+                str(model),
+                quant=quant,
+                target=target,
+                threads=threads,
+                context_tokens=context_tokens,
+                max_sequences=max_sequences,
+                cache_dir=None if cache_dir is None else str(cache_dir),
+                on_progress=on_progress,
+                in_process=in_process,
+            )
+        self._remote = remote
+        self._offline = offline
+        self._floor = privacy_floor
+        self._office = PermitOffice()
+        self._connectivity = Connectivity(offline=offline)
+        self._backends: dict[str, Backend] = {LOCAL: local}
+        if remote is not None and not offline:
+            from hybridllm.backends.remote import RemoteBackend
+            from hybridllm.egress import EgressGate
+
+            self._gate = EgressGate(remote, self._policy, self._office)
+            self._backends[REMOTE] = RemoteBackend(remote, self._gate, self._connectivity)
+        self._signals = Signals(local, remote, self._connectivity, offline=offline, measured_by_program=facts)
+        self._signals.refresh()
+        self._probing: asyncio.Task[None] | None = None
+        self._used = False
+        self._closed = False
+
+    @classmethod
+    def from_config(cls, path: str | Path, **overrides: Any) -> Self:
+        """A client as ``hybridllm.yaml`` describes it.
+
+        Args:
+            path: The file.
+            overrides: Arguments of the class that take precedence over the file's.
+
+        Raises:
+            ConfigError: The file cannot be used; names file, line and key.
+            PolicyError: The policy that it names cannot be used.
+        """
+        from hybridllm.config import load_config
+
+        return cls(**{**load_config(path), **overrides})
+
+    @property
+    def chat(self) -> AsyncChat:
+        """Where ``completions.create`` is."""
+        # Made anew each time: kept here, it would tie a knot that only the cycle collector could undo.
+        return AsyncChat(self)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._policy
+
+    @property
+    def remote(self) -> Remote | None:
+        """The remote, if one is configured."""
+        return self._remote
+
+    @property
+    def offline(self) -> bool:
+        """Whether the remote must not be contacted."""
+        return self._offline
+
+    @property
+    def connectivity(self) -> str | None:
+        """What is known about the way to the remote: ``online``, ``degraded``, ``captive``, ``offline`` or None."""
+        return self._connectivity.state
+
+    @property
+    def model_info(self) -> ModelInfo | None:
+        """The model that the engine has loaded; None before, and with a place of your own."""
+        from hybridllm.backends.local import LocalBackend
+
+        local = self._backends[LOCAL]
+        return local.info if isinstance(local, LocalBackend) else None
+
+    async def load(self) -> ModelInfo | None:
+        """Load the device's model now and not with the first request.
+
+        Raises:
+            ModelError: It cannot be loaded.
+            EngineError: The engine's process died.
+        """
+        self._check_open()
+        await self._backends[LOCAL].start()
+        return self.model_info
+
+    async def engine_stats(self) -> EngineStats | None:
+        """The engine at this moment; None with a place of your own. Starts nothing."""
+        from hybridllm.backends.local import LocalBackend
+
+        local = self._backends[LOCAL]
+        return await local.stats() if isinstance(local, LocalBackend) else None
+
+    def explain(
+        self,
+        *,
+        messages: object,
+        privacy: str | None = None,
+        tags: Collection[str] = (),
+        deadline_s: float | None = None,
+        **fields: Unpack[RequestFields],
+    ) -> Explanation:
+        """What would happen to a request, decided from what is known already: no I/O, and nobody is asked.
+
+        Raises:
+            BadRequest: The request is not usable.
+        """
+        request, tag_set = self._parsed(messages, tags, deadline_s, fields)
+        joined = join_labels(self._policy, request, privacy=privacy, tags=tag_set, floor=self._floor)
+        facts = self._signals.facts(request, joined.label, tag_set, deadline_s=deadline_s)
+        decision = decide(self._policy, facts)
+        return Explanation(decision, decision.trace, facts, joined.label, joined.sources)
+
+    async def close(self) -> None:
+        """End the engine and close all connections; does nothing the second time."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._probing is not None:
+            self._probing.cancel()
+        for backend in self._backends.values():
+            await backend.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_used", False) and not self._closed:
+            warnings.warn("A client was dropped without being closed.", ResourceWarning, stacklevel=2, source=self)
+
+    async def start_run(
+        self, messages: object, privacy: str | None, tags: Collection[str], deadline_s: float | None, fields: Any
+    ) -> tuple[ChatRequest, RequestRun]:
+        """Label a request and decide where it goes; nobody has been asked yet."""
+        began_s = time.monotonic()
+        self._check_open()
+        request, tag_set = self._parsed(messages, tags, deadline_s, fields)
+        joined = join_labels(self._policy, request, privacy=privacy, tags=tag_set, floor=self._floor)
+        facts = await self._fresh_facts(request, joined.label, tag_set, deadline_s)
+        run = RequestRun(
+            request,
+            decide(self._policy, facts),
+            self._backends,
+            self._signals.latency,
+            self._authorize,
+            began_s=began_s,
+            deadline_s=deadline_s,
+        )
+        return request, run
+
+    def _authorize(self, *, decision: Decision, place: str, request_id: str, attempt: int, body: bytes) -> Permit:
+        if self._remote is None:
+            raise PrivacyViolation("Nothing was sent: no remote is configured.", label=decision.label, place=place)
+        return self._office.mint(
+            self._policy, decision, self._remote, place, request_id=request_id, attempt=attempt, body=body
+        )
+
+    def _parsed(
+        self, messages: object, tags: object, deadline_s: object, fields: Any
+    ) -> tuple[ChatRequest, frozenset[str]]:
+        given = dict(fields)
+        self._check_model(given.pop("model", None))
+        if deadline_s is not None:
+            right = isinstance(deadline_s, int | float) and not isinstance(deadline_s, bool)
+            if not right or not 0 < deadline_s <= _LONGEST_DEADLINE_S:  # type: ignore[operator]
+                raise BadRequest("deadline_s is not a number of seconds above 0, at most a year.", field="deadline_s")
+        return ChatRequest.parse(messages, **given), checked_tags(tags)
+
+    def _check_model(self, model: object) -> None:
+        """A request may name the model of either place, but the policy decides who answers."""
+        if model is None:
+            return
+        known = [_ANY_MODEL, self._backends[LOCAL].model]
+        if self._remote is not None:
+            known.append(self._remote.model)
+        if model not in known:
+            raise BadRequest(
+                "model is not one that this client has.",
+                did_you_mean(model, known) or "Leave it out: the policy decides which place answers.",
+                field="model",
+            )
+
+    async def _fresh_facts(
+        self, request: ChatRequest, label: str, tags: frozenset[str], deadline_s: float | None
+    ) -> Facts:
+        self._signals.refresh()
+        await self._probe_if_useful(label)
+        local = self._backends[LOCAL]
+        limit = local.context_tokens
+        count = None
+        # An exact count is a question to the engine, so it is asked only when the prompt is not obviously short: no token
+        # is shorter than a byte.
+        if limit is not None and local.ready and _bytes_of(request) + (request.token_limit or 1) > limit:
+            count = await local.count_prompt_tokens(request)
+        return self._signals.facts(request, label, tags, deadline_s=deadline_s, local_prompt_tokens=count)
+
+    async def _probe_if_useful(self, label: str) -> None:
+        """Look whether the remote is there, if it may see this request at all and nothing recent says so."""
+        remote = self._remote
+        if remote is None or REMOTE not in self._backends or not self._connectivity.needs_probe:
+            return
+        if not self._policy.may_see(remote.zone, label):
+            return
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.create_task(self._probe(), name="hybridllm-probe")
+        if self._connectivity.state != "online":
+            await asyncio.wait([self._probing], timeout=_PROBE_WAIT_S)
+
+    async def _probe(self) -> None:
+        self._connectivity.note_probe(await self._gate.probe(_PROBE_TIMEOUT_S))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise Cancelled("The client is closed.", "Make a new one.")
+        self._used = True
+
+
+def _check_arguments(remote: object, policy: Policy, *, policy_given: bool, privacy_floor: str | None) -> None:
+    if remote is not None and not isinstance(remote, Remote):
+        raise BadRequest(
+            f"remote is a {type(remote).__name__}, expected a Remote.",
+            "Write remote=Remote(base_url=…, model=…).",
+            field="remote",
+        )
+    if remote is not None and policy_given and remote.zone not in policy.zones:
+        known = tuple(policy.zones)
+        raise BadRequest(
+            f"remote.zone is {remote.zone!r}, which the policy {policy.name!r} gives no ceiling.",
+            did_you_mean(remote.zone, known) or f"Use one of {', '.join(known) or 'no remote at all'}.",
+            field="remote.zone",
+        )
+    if privacy_floor is not None and privacy_floor not in policy.labels.rank:
+        raise BadRequest(
+            "privacy_floor is not a label of the policy.",
+            f"Use one of {', '.join(policy.labels.order)}.",
+            field="privacy_floor",
+        )
+
+
+def _bytes_of(request: ChatRequest) -> int:
+    return sum(64 + len(text.encode()) for _, text in request.texts())

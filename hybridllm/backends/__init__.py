@@ -1,0 +1,1 @@
+"""The places that a model can run at, behind one seam: ``Backend``."""

@@ -1,0 +1,129 @@
+"""The seam between the router and a place that answers: a request goes in, events come out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from hybridllm.permits import Permit
+    from hybridllm.types.chat_request import ChatRequest
+    from hybridllm.types.completion_usage import CompletionUsage
+
+__all__ = ["Backend", "BackendCall", "BackendEvent", "ContentDelta", "FinishReason", "Finished", "Ledger"]
+
+FinishReason = Literal["stop", "length", "content_filter"]
+"""Why an answer ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentDelta:
+    """A piece of the answer."""
+
+    text: str = field(default="", repr=False)
+    """Text to append to the answer."""
+
+    refusal: str = field(default="", repr=False)
+    """Text to append to the refusal."""
+
+    tokens: int = 1
+    """Tokens that this piece is made of, as far as the place says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is whole. Always the last event: a stream that ends without it was cut."""
+
+    reason: FinishReason
+    """Why it ended."""
+
+    usage: CompletionUsage | None = None
+    """Token counts, where the place gives them."""
+
+    model: str | None = None
+    """The model that answered, where the place names it."""
+
+
+BackendEvent = ContentDelta | Finished
+"""What a backend yields."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What an attempt cost so far; the backend writes it, the route shows it."""
+
+    tries: int = 0
+    """How often the place was asked."""
+
+    egress_bytes: int = 0
+    """Bytes of request bodies that left the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendCall:
+    """One attempt at one place."""
+
+    request: ChatRequest = field(repr=False)
+    """What is asked."""
+
+    request_id: str
+    """Name of the request, the same for all its attempts."""
+
+    deadline_s: float | None = None
+    """When it must be over, on the clock of ``time.monotonic``; None for no limit."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    """Where to write what it cost."""
+
+    others_left: bool = False
+    """Whether somebody else is asked if this attempt fails; then waiting for a dead connection helps nobody."""
+
+    authorize: Callable[[bytes], Permit] | None = None
+    """Mints the permit for exactly these bytes, anew for every try; None at a place on the device."""
+
+
+class Backend(ABC):
+    """A place that answers chat requests. Subclass it to bring your own; only ``stream`` must be written."""
+
+    @property
+    def model(self) -> str:
+        """Name of the model, as it appears in the answer."""
+        return type(self).__name__
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What it can do beyond plain text chat."""
+        return frozenset()
+
+    @property
+    def context_tokens(self) -> int | None:
+        """Tokens that prompt and answer may have together; None if unknown."""
+        return None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can answer without being started first."""
+        return True
+
+    async def start(self) -> None:
+        """Make ready to answer; called before every attempt, so it must be quick when there is nothing to do."""
+        return
+
+    @abstractmethod
+    def stream(self, call: BackendCall) -> AsyncGenerator[BackendEvent, None]:
+        """Answer a request; write it as an async generator.
+
+        Yields ``ContentDelta`` pieces and, last, exactly one ``Finished``. Raises an error of ``hybridllm.errors`` on
+        failure. Closing the iterator cancels the work and frees what it held.
+        """
+
+    async def count_prompt_tokens(self, request: ChatRequest) -> int | None:
+        """Exact number of tokens of the rendered prompt; None where only the place itself could tell."""
+        return None
+
+    async def aclose(self) -> None:
+        """Give everything back; afterwards nothing can be asked any more."""
+        return

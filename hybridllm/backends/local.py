@@ -1,0 +1,270 @@
+"""The device: the local engine, which lives in a process of its own, behind the backend seam."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+from hybridllm.backends.base import Backend, BackendCall, BackendEvent, ContentDelta, Finished
+from hybridllm.errors import BadRequest, Cancelled, ContextLengthExceeded, EngineError, HybridLLMError, ModelError
+from hybridllm.types.chat_request import EXTENDED_SAMPLING, ChatRequest
+from hybridllm.types.completion_usage import CompletionUsage, PromptTokensDetails
+from local_runtime.errors import LocalRuntimeError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from local_runtime.client import LocalEngine
+    from local_runtime.events import EngineStats, Event
+    from local_runtime.options import GenerateRequest, ModelInfo, Progress
+
+__all__ = ["LocalBackend", "from_local_error"]
+
+_T = TypeVar("_T")
+
+_CLASSES: dict[str, type[HybridLLMError]] = {
+    "checkpoint": ModelError,
+    "unsupported_model": ModelError,
+    "tokenizer": ModelError,
+    "target": ModelError,
+    "compile": ModelError,
+    "invalid_request": BadRequest,
+    "context_length_exceeded": ContextLengthExceeded,
+}
+
+
+def from_local_error(error: LocalRuntimeError) -> HybridLLMError:
+    """The engine's error as one of the SDK's; its code decides which."""
+    return _CLASSES.get(error.code, EngineError)(error.message, error.mend)
+
+
+class LocalBackend(Backend):
+    """Asks the local engine. Nothing is started before it is needed.
+
+    Args:
+        model: Name of a bundled model, or a checkpoint folder.
+        quant: ``auto``, ``q4``, ``f16`` or ``f32``.
+        target: ``auto``, ``cpu``, ``cuda`` or a TVM target.
+        threads: CPU threads; None for what the engine finds best.
+        context_tokens: Context to serve; None for what the model has.
+        max_sequences: Answers that are generated at the same time; further ones wait.
+        cache_dir: Where compiled models are kept; None for the user's cache folder.
+        on_progress: Called with the progress of loading, from another thread.
+        in_process: Run the engine in this process, for debugging.
+
+    Raises:
+        BadRequest: An argument is not usable.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        quant: str = "auto",
+        target: str = "auto",
+        threads: int | None = None,
+        context_tokens: int | None = None,
+        max_sequences: int = 4,
+        cache_dir: str | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        in_process: bool = False,
+    ) -> None:
+        from local_runtime.client import LocalEngine
+        from local_runtime.options import LoadOptions
+
+        try:
+            options = LoadOptions(
+                model=model,
+                quant=quant,  # type: ignore[arg-type]  # it checks the name itself
+                target=target,
+                threads=threads,
+                context_tokens=context_tokens,
+                max_sequences=max_sequences,
+                cache_dir=cache_dir,
+            )
+        except LocalRuntimeError as error:
+            raise from_local_error(error) from None
+        self._model = model
+        self._engine: LocalEngine = LocalEngine(options, on_progress=on_progress, in_process=in_process)
+        self._info: ModelInfo | None = None
+        self._starting: asyncio.Future[ModelInfo] | None = None
+
+    @property
+    def model(self) -> str:
+        """The loaded model's name; before it is loaded, the name that was asked for."""
+        return self._info.name if self._info is not None else self._model
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """It samples with top_k, min_p and repetition_penalty too."""
+        return frozenset({EXTENDED_SAMPLING})
+
+    @property
+    def context_tokens(self) -> int | None:
+        """The context that is served; None before the model is loaded."""
+        return self._info.context_tokens if self._info is not None else None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the model is loaded and its process lives."""
+        return self._info is not None and self._engine.worker_pid is not None
+
+    @property
+    def info(self) -> ModelInfo | None:
+        """What is loaded; None before."""
+        return self._info
+
+    async def start(self) -> None:
+        """Load the model, unless it is. Whoever waits may be cancelled; the loading goes on.
+
+        Raises:
+            ModelError: The model cannot be loaded.
+            EngineError: The engine's process died.
+        """
+        if self.ready:
+            return
+        if (
+            self._starting is None
+            or self._starting.done()
+            or self._starting.get_loop() is not asyncio.get_running_loop()
+        ):
+            self._starting = _in_daemon_thread(self._engine.start)
+        try:
+            self._info = await asyncio.shield(self._starting)
+        except LocalRuntimeError as error:
+            _raise_mapped(error)
+
+    async def stats(self) -> EngineStats:
+        """The engine at this moment; starts nothing.
+
+        Raises:
+            EngineError: The engine's process died in this moment.
+        """
+        try:
+            return await _in_daemon_thread(self._engine.stats)
+        except LocalRuntimeError as error:
+            _raise_mapped(error)
+
+    async def count_prompt_tokens(self, request: ChatRequest) -> int | None:
+        """Exact length of the rendered prompt; None before the model is loaded, and when the engine is too busy."""
+        if not self.ready:
+            return None
+        messages = _messages(request)
+        try:
+            return await _in_daemon_thread(lambda: self._engine.count_prompt_tokens(messages, timeout_s=2.0))
+        except LocalRuntimeError:
+            return None
+
+    async def stream(self, call: BackendCall) -> AsyncGenerator[BackendEvent, None]:
+        """Generate on the device; closing the iterator cancels and frees the sequence's pages."""
+        from local_runtime.events import Failed, TextDelta
+
+        call.ledger.tries += 1
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[Event] = asyncio.Queue()
+
+        def receive(event: Event) -> None:
+            # The loop may be gone when the last event of a cancelled answer comes.
+            # The event is in a closure because asyncio's debug mode logs the arguments of callbacks.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(lambda: events.put_nowait(event))
+
+        try:
+            handle = self._engine.submit(_generate_request(call.request), receive)
+        except LocalRuntimeError as error:
+            _raise_mapped(error)
+        over = False
+        try:
+            while True:
+                event = await events.get()
+                if isinstance(event, TextDelta):
+                    if event.text:
+                        yield ContentDelta(text=event.text, tokens=event.tokens)
+                    continue
+                over = True
+                if isinstance(event, Failed):
+                    _raise_mapped(event.error)
+                if event.reason == "cancelled":
+                    raise Cancelled("The answer was stopped by the engine.", "Ask again.")
+                usage = event.usage
+                yield Finished(
+                    reason=event.reason,
+                    usage=CompletionUsage(
+                        prompt_tokens=usage.prompt_tokens,
+                        completion_tokens=usage.completion_tokens,
+                        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+                        prompt_tokens_details=PromptTokensDetails(cached_tokens=usage.cached_tokens),
+                    ),
+                    model=self.model,
+                )
+                return
+        finally:
+            if not over:
+                handle.cancel()
+
+    async def aclose(self) -> None:
+        """End the engine's process."""
+        await _in_daemon_thread(self._engine.close)
+
+
+def _messages(request: ChatRequest) -> list[dict[str, Any]]:
+    """Messages as chat templates know them: a developer is a system, a refusal is what the assistant said."""
+    messages = []
+    for message in request.messages:
+        fields = {
+            "role": "system" if message.role == "developer" else message.role,
+            "content": message.text or getattr(message, "refusal", None) or "",
+        }
+        if message.name:
+            fields["name"] = message.name
+        messages.append(fields)
+    return messages
+
+
+def _generate_request(request: ChatRequest) -> GenerateRequest:
+    from local_runtime.options import GenerateRequest, SamplingOptions
+
+    names = (
+        "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty", "seed",
+    )  # fmt: skip
+    given = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
+    return GenerateRequest(
+        messages=_messages(request),
+        sampling=SamplingOptions(**given),
+        max_tokens=request.token_limit,
+        stop=tuple(request.stop or ()),
+    )
+
+
+def _raise_mapped(error: LocalRuntimeError) -> NoReturn:
+    raise from_local_error(error) from None
+
+
+def _in_daemon_thread(function: Callable[[], _T]) -> asyncio.Future[_T]:
+    """Run something that blocks beside the event loop.
+
+    Not in the loop's executor: the interpreter waits for that one's threads when it exits, and loading a model may take
+    half a minute.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_T] = loop.create_future()
+
+    def settle(set_it: Callable[[Any], None], value: object) -> None:
+        if not future.done():
+            set_it(value)
+
+    def work() -> None:
+        try:
+            result = function()
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits
+            outcome: tuple[Callable[[Any], None], object] = (future.set_exception, error)
+        else:
+            outcome = (future.set_result, result)
+        with contextlib.suppress(RuntimeError):  # the loop is gone, and so is whoever waited
+            loop.call_soon_threadsafe(settle, *outcome)
+
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    threading.Thread(target=work, name="hybridllm-blocking", daemon=True).start()
+    return future

@@ -1,0 +1,300 @@
+"""Asking on behalf of a person: one client, one conversation, answers that stream and can be stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from hybridllm.cli.answer_view import answer_view
+from hybridllm.cli.conversation import Conversation
+from hybridllm.cli.decision_report import explanation_lines
+from hybridllm.cli.engine_options import DEFAULT_MODEL
+from hybridllm.cli.progress import LoadProgress
+from hybridllm.errors import CannotServe, HybridLLMError
+
+if TYPE_CHECKING:
+    from hybridllm import HybridClient
+    from hybridllm.cli.client_options import ClientOptions, OpenClient
+    from hybridllm.cli.terminal import Terminal
+    from hybridllm.types.completion_usage import CompletionUsage
+    from hybridllm.types.route import Route
+
+__all__ = ["Answer", "AskOptions", "ChatSession", "ChatStats"]
+
+
+@dataclass(frozen=True, slots=True)
+class AskOptions:
+    """What goes with every request; None leaves the client's default.
+
+    Attributes:
+        temperature: How freely tokens are drawn; 0 takes the most likely one always.
+        max_tokens: The most tokens of one answer.
+        seed: Makes the draws reproducible.
+        deadline_s: Seconds within which the answer must be whole.
+    """
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    deadline_s: float | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """The request's fields that are given."""
+        given = {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "seed": self.seed,
+            "deadline_s": self.deadline_s,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(slots=True)
+class Answer:
+    """What came back for one message.
+
+    Attributes:
+        text: The text, up to where it was stopped.
+        route: The way it came; None if it was stopped before anybody began to answer.
+        finish_reason: As the place gave it; None if the answer was stopped.
+        usage: Token counts; None if unknown.
+        stopped: True if the person stopped it.
+    """
+
+    text: str = ""
+    route: Route | None = None
+    finish_reason: str | None = None
+    usage: CompletionUsage | None = None
+    stopped: bool = False
+
+
+@dataclass(slots=True)
+class ChatStats:
+    """Counts and speeds of one chat.
+
+    Attributes:
+        answers: Answers by the place that gave them.
+        stopped: Answers that the person stopped.
+        prompt_tokens: Prompt tokens of all answers that brought their usage.
+        completion_tokens: Completion tokens of the same answers.
+        egress_bytes: Bytes that left this device.
+        ttft_ms: Milliseconds to the first token, one for each answer.
+        tokens_per_s: Tokens per second, one for each answer that had two tokens.
+    """
+
+    answers: dict[str, int] = field(default_factory=dict)
+    stopped: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    egress_bytes: int = 0
+    ttft_ms: list[float] = field(default_factory=list)
+    tokens_per_s: list[float] = field(default_factory=list)
+
+    def count(self, answer: Answer) -> None:
+        """Take one answer into account."""
+        self.stopped += answer.stopped
+        if answer.usage is not None:
+            self.prompt_tokens += answer.usage.prompt_tokens
+            self.completion_tokens += answer.usage.completion_tokens
+        route = answer.route
+        if route is None:
+            return
+        self.answers[route.served_by] = self.answers.get(route.served_by, 0) + 1
+        self.egress_bytes += route.egress_bytes
+        if route.ttft_ms is not None:
+            self.ttft_ms.append(route.ttft_ms)
+        if route.tokens_per_s is not None:
+            self.tokens_per_s.append(route.tokens_per_s)
+
+
+class ChatSession:
+    """One client and one conversation.
+
+    Args:
+        terminal: Where answers and progress are shown.
+        open_client: Opens the client.
+        client_options: What it is opened from.
+        ask_options: What goes with every request.
+        conversation: What was said before; also holds the label and the tags.
+
+    Attributes:
+        keep_local: True while what is said must stay on this device.
+        last_route: The way the last answer came; None before the first one.
+    """
+
+    def __init__(
+        self,
+        terminal: Terminal,
+        open_client: OpenClient,
+        client_options: ClientOptions,
+        ask_options: AskOptions,
+        conversation: Conversation,
+    ) -> None:
+        self.terminal = terminal
+        self.client_options = client_options
+        self.ask_options = ask_options
+        self.conversation = conversation
+        self.keep_local = False
+        self.last_route: Route | None = None
+        self.stats = ChatStats()
+        self._open_client = open_client
+        self._progress = LoadProgress(terminal)
+        self.client: HybridClient = open_client(client_options, self._progress)
+
+    def close(self) -> None:
+        """Close the client."""
+        self.client.close()
+
+    def load(self) -> None:
+        """Make the model ready before the first message, so that the first answer is as quick as the others.
+
+        Where a remote is configured, a model that cannot be loaded is only a warning.
+
+        Raises:
+            HybridLLMError: The model cannot be loaded, and nobody else could answer.
+        """
+        try:
+            with self._progress:
+                self.client.load()
+        except HybridLLMError as error:
+            if self.client.remote is None or self.client.offline:
+                raise
+            self.terminal.warn(f"This device cannot answer: {error}")
+
+    def switch_model(self, model: str) -> None:
+        """Go on with another model; the old one stays if the new one cannot be opened.
+
+        Raises:
+            HybridLLMError: The new model cannot be used.
+        """
+        options = replace(self.client_options, model=model)
+        client = self._open_client(options, self._progress)
+        try:
+            with self._progress:
+                client.load()
+        except BaseException:
+            client.close()
+            raise
+        self.client.close()
+        self.client, self.client_options = client, options
+
+    @property
+    def stays_local(self) -> bool:
+        """True if the next request must not leave this device, now or because of what was said before."""
+        return self.keep_local or self.conversation.kept_local
+
+    def labels(self) -> dict[str, Any]:
+        """The request fields that say how sensitive the next request is."""
+        if self.stays_local:
+            return {"privacy": self.client.policy.labels.top, "tags": self.conversation.tags}
+        return {"privacy": self.conversation.privacy, "tags": self.conversation.tags}
+
+    @property
+    def model_name(self) -> str:
+        """The model on this device."""
+        info = self.client.model_info
+        return info.name if info is not None else self.client_options.model or DEFAULT_MODEL
+
+    def adopt(self, conversation: Conversation) -> None:
+        """Go on with a conversation that was saved earlier.
+
+        Its messages may have been said under another label than this chat's. Which of the two is the stricter one is for
+        the policy to know, so where they differ the conversation stays on this device.
+        """
+        now = self.conversation
+        if (conversation.messages or conversation.system) and (conversation.privacy, conversation.tags) != (
+            now.privacy,
+            now.tags,
+        ):
+            conversation.kept_local = True
+        conversation.privacy, conversation.tags = now.privacy, now.tags
+        self.conversation = conversation
+        self.last_route = None
+
+    def start_anew(self) -> None:
+        """Forget what was said; the system message, the label and the tags stay."""
+        now = self.conversation
+        self.conversation = Conversation(system=now.system, privacy=now.privacy, tags=now.tags)
+        self.last_route = None
+
+    def explain(self, text: str) -> list[str]:
+        """Where the next message would go, line by line; asks nobody.
+
+        Raises:
+            HybridLLMError: The request's labels are not the policy's.
+        """
+        # Without a message yet, any will do: it is not sent, and labels come from the options and the conversation.
+        explanation = self.client.explain(messages=self.conversation.request(text or "?"), **self.labels())
+        return explanation_lines(explanation)
+
+    def engine_lines(self) -> list[str]:
+        """The engine at this moment, line by line; nothing where there is no engine of ours."""
+        stats = self.client.engine_stats()
+        if stats is None:
+            return []
+        if stats.state != "ready":
+            return [f"Engine:         {stats.state}"]
+        used = stats.pages_total - stats.pages_free
+        return [
+            f"Engine memory:  {stats.rss_mib:.0f} MiB, at most {stats.peak_rss_mib:.0f} MiB",
+            f"KV cache:       {used} of {stats.pages_total} pages of {stats.page_tokens} tokens",
+        ]
+
+    def ask(self, text: str) -> Answer:
+        """Send a message, show its answer as it comes, and remember both.
+
+        Ctrl-C stops the answer; what had come until then is remembered. An error leaves the conversation as it was.
+
+        Raises:
+            HybridLLMError: Nobody could answer, or the request is not allowed.
+        """
+        stays_local = self.stays_local
+        answer = Answer()
+        view = answer_view(self.terminal)
+        try:
+            with self._progress:
+                self._stream(text, answer, view.push)
+        except KeyboardInterrupt:
+            answer.stopped = True
+        except HybridLLMError as error:
+            self.stats.egress_bytes += _egress_bytes(answer, error)
+            self.last_route = answer.route or self.last_route
+            raise
+        finally:
+            view.close()
+        if answer.route is not None:
+            self.last_route = answer.route
+        self.stats.count(answer)
+        if not answer.stopped or answer.text:
+            self.conversation.add(text, answer.text)
+            self.conversation.kept_local = self.conversation.kept_local or stays_local
+        return answer
+
+    def _stream(self, text: str, answer: Answer, show: Any) -> None:
+        stream = self.client.chat.completions.create(
+            messages=self.conversation.request(text),
+            stream=True,
+            stream_options={"include_usage": True},
+            **self.labels(),
+            **self.ask_options.fields(),
+        )
+        with stream:
+            try:
+                for chunk in stream:
+                    self._progress.close()
+                    answer.usage = chunk.usage or answer.usage
+                    for choice in chunk.choices:
+                        answer.finish_reason = choice.finish_reason or answer.finish_reason
+                        if choice.delta.content:
+                            answer.text += choice.delta.content
+                            show(choice.delta.content)
+            finally:
+                stream.close()
+                answer.route = stream.route
+
+
+def _egress_bytes(answer: Answer, error: HybridLLMError) -> int:
+    """What left the device for a request that failed."""
+    if answer.route is not None:
+        return answer.route.egress_bytes
+    return sum(attempt.egress_bytes for attempt in error.attempts) if isinstance(error, CannotServe) else 0

@@ -1,0 +1,113 @@
+"""From command-line options to a client: what a person can choose, and how the client is opened from it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hybridllm.cli.mistakes import CommandError
+
+if TYPE_CHECKING:
+    from hybridllm import HybridClient, Remote
+    from local_runtime.options import Progress
+
+__all__ = ["API_KEY_VARIABLE", "ClientOptions", "OpenClient", "open_client", "remote_from"]
+
+API_KEY_VARIABLE = "HYBRIDLLM_REMOTE_API_KEY"
+"""The environment variable with the remote's key; never an option, because other users can read a command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """Which model, which remote and which policy; None or an empty value leaves the client's default.
+
+    Attributes:
+        model: A model folder or a bundled model's name.
+        quant: ``auto``, ``q4``, ``f16`` or ``f32``.
+        target: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``metal`` or a TVM target as a JSON object.
+        threads: CPU threads of the engine.
+        context_tokens: The context to serve.
+        policy: A preset's name or a policy file.
+        remote_url: The base URL of an OpenAI-compatible server.
+        remote_model: The model's name there.
+        offline: Never use the remote.
+        config: A ``hybridllm.yaml``; what is given beside it overrides it.
+    """
+
+    model: str | None = None
+    quant: str | None = None
+    target: str | None = None
+    threads: int | None = None
+    context_tokens: int | None = None
+    policy: str | None = None
+    remote_url: str | None = None
+    remote_model: str | None = None
+    offline: bool = False
+    config: str | None = None
+
+
+OpenClient = Callable[[ClientOptions, "Callable[[Progress], None] | None"], "HybridClient"]
+"""Opens a client for the options and reports its preparation to the second argument."""
+
+
+def open_client(options: ClientOptions, on_progress: Callable[[Progress], None] | None) -> HybridClient:
+    """Open a client.
+
+    Args:
+        options: What the person chose.
+        on_progress: Told how far the model's preparation is, from any thread.
+
+    Raises:
+        CommandError: Options contradict each other.
+        HybridLLMError: The policy, the remote or the configuration file cannot be used.
+    """
+    from hybridllm import HybridClient
+
+    if options.remote_model is not None and options.remote_url is None and options.config is None:
+        raise CommandError("--remote-model is given without --remote-url. Give both, or neither.")
+    given: dict[str, Any] = {
+        "model": options.model,
+        "quant": options.quant,
+        "target": options.target,
+        "threads": options.threads,
+        "context_tokens": options.context_tokens,
+        "policy": options.policy,
+        "remote": remote_from(options),
+        "offline": options.offline or None,
+        "on_progress": on_progress,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if options.config is not None:
+        return HybridClient.from_config(options.config, **chosen)
+    return HybridClient(**chosen)
+
+
+def remote_from(options: ClientOptions) -> Remote | None:
+    """The remote that the options name; None if they name none.
+
+    Raises:
+        CommandError: Only one of URL and model is given.
+        BadRequest: The URL is not one.
+        ConfigError: The environment's key is not one.
+    """
+    if options.remote_url is None:
+        return None
+    from hybridllm import BadRequest, ConfigError, Remote
+
+    if options.remote_model is None:
+        raise CommandError("--remote-url is given without --remote-model. Name the model that the server shall run.")
+    try:
+        return Remote(
+            base_url=options.remote_url, model=options.remote_model, api_key=os.environ.get(API_KEY_VARIABLE) or None
+        )
+    except BadRequest as error:
+        if error.field != "remote.api_key":
+            raise
+        raise ConfigError(
+            f"{API_KEY_VARIABLE} is not a key: it has to be printable ASCII without spaces.",
+            error.mend,
+            file=API_KEY_VARIABLE,
+            key=error.field,
+        ) from None

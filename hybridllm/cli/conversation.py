@@ -1,0 +1,133 @@
+"""A conversation as the chat keeps it: its messages, how sensitive they are, and its file on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from hybridllm.cli.mistakes import CommandError
+from local_runtime.files import write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Conversation", "ConversationFileError"]
+
+_FORMAT = 1
+_ROLES = ("user", "assistant")
+
+
+class ConversationFileError(CommandError):
+    """A file that was to be read or written cannot be; one sentence with the mend."""
+
+
+@dataclass
+class Conversation:
+    """What was said so far.
+
+    Attributes:
+        system: The system message, or None.
+        messages: User and assistant messages in turn, each ``{"role": ..., "content": ...}``.
+        privacy: The label that the person gave with ``--privacy``, or None.
+        tags: The tags that the person gave with ``--tag``.
+        kept_local: True once something was said that must stay on this device. It never becomes False again, because
+            every later request carries the earlier messages.
+    """
+
+    system: str | None = None
+    messages: list[dict[str, str]] = field(default_factory=list)
+    privacy: str | None = None
+    tags: tuple[str, ...] = ()
+    kept_local: bool = False
+
+    def request(self, user_text: str) -> list[dict[str, Any]]:
+        """The messages of a request that says ``user_text`` next."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, *self.messages, {"role": "user", "content": user_text}]
+
+    def add(self, user_text: str, answer: str) -> None:
+        """Remember one exchange."""
+        self.messages.append({"role": "user", "content": user_text})
+        self.messages.append({"role": "assistant", "content": answer})
+
+    def take_back(self) -> str | None:
+        """Forget the last exchange and return what the user said in it; None if nothing was said."""
+        if not self.messages:
+            return None
+        del self.messages[-1]
+        return self.messages.pop()["content"]
+
+    def save(self, path: Path) -> None:
+        """Write the conversation as JSON, readable by its owner only; all of it or nothing.
+
+        Raises:
+            ConversationFileError: The file cannot be written.
+        """
+        record = {
+            "hybridllm_conversation": _FORMAT,
+            "privacy": self.privacy,
+            "tags": list(self.tags),
+            "kept_local": self.kept_local,
+            "system": self.system,
+            "messages": self.messages,
+        }
+        if path.is_dir():
+            raise ConversationFileError(f"{path} is a folder. Give a file's name.")
+        try:
+            write_atomically(path, (json.dumps(record, ensure_ascii=False, indent=2) + "\n").encode())
+        except OSError as error:
+            raise ConversationFileError(
+                f"{path} cannot be written: {error.strerror or error}. Choose another place."
+            ) from None
+
+    @classmethod
+    def load(cls, path: Path) -> Conversation:
+        """Read a conversation that :meth:`save` wrote.
+
+        Raises:
+            ConversationFileError: There is no such file, or it is not a saved conversation.
+        """
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConversationFileError(
+                f"{path} cannot be read: {error.strerror or error}. Give the path of a saved conversation."
+            ) from None
+        except ValueError as error:
+            raise ConversationFileError(f"{path} is not JSON: {error}. Give a file that /save wrote.") from None
+        problem = _problem(record)
+        if problem:
+            raise ConversationFileError(f"{path} is not a saved conversation: {problem}. Give a file that /save wrote.")
+        return cls(
+            system=record["system"],
+            messages=[{"role": entry["role"], "content": entry["content"]} for entry in record["messages"]],
+            privacy=record["privacy"],
+            tags=tuple(record["tags"]),
+            kept_local=record["kept_local"],
+        )
+
+
+def _problem(record: Any) -> str:
+    """What is wrong with a record read from a file; empty if nothing is."""
+    if not isinstance(record, dict) or "hybridllm_conversation" not in record:
+        return "hybridllm_conversation is missing"
+    if record["hybridllm_conversation"] != _FORMAT:
+        return f"hybridllm_conversation is not {_FORMAT}"
+    for name in ("system", "privacy"):
+        if not isinstance(record.get(name), str | None):
+            return f"{name} is neither text nor null"
+    if not isinstance(record.get("kept_local"), bool):
+        return "kept_local is neither true nor false"
+    tags = record.get("tags")
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        return "tags is not a list of texts"
+    messages = record.get("messages")
+    if not isinstance(messages, list) or len(messages) % 2:
+        return "messages is not a list of pairs"
+    for index, entry in enumerate(messages):
+        if not isinstance(entry, dict) or not isinstance(entry.get("content"), str):
+            return f"messages[{index}].content is not text"
+        if entry.get("role") != _ROLES[index % 2]:
+            return f"messages[{index}].role is not {_ROLES[index % 2]}"
+    return ""

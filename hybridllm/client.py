@@ -1,0 +1,258 @@
+"""The client, blocking: a face over ``AsyncHybridClient``, which runs in an event loop in a thread of its own."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
+
+from hybridllm.async_client import AsyncHybridClient
+from hybridllm.loop_thread import LoopThread
+from hybridllm.streams import AsyncChatStream, ChatStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from pathlib import Path
+
+    from hybridllm.backends.base import Backend
+    from hybridllm.explanation import Explanation
+    from hybridllm.remote import Remote
+    from hybridllm.request_fields import RequestFields
+    from hybridllm.signals import MeasuredByProgram
+    from hybridllm.types.chat_completion import ChatCompletion
+    from local_runtime.events import EngineStats
+    from local_runtime.options import ModelInfo, Progress
+    from policies import Policy
+
+__all__ = ["Chat", "Completions", "HybridClient"]
+
+
+class HybridClient:
+    """One chat interface over the model on this device and an optional remote; a policy decides between them.
+
+    It may be used from several threads. Use it as a context manager, or call ``close``; one that was used and is dropped
+    without being closed ends its engine, and warns with ``ResourceWarning``. A process that is forked has to make its own.
+
+    Args:
+        model: Name of a bundled model, or a checkpoint folder.
+        remote: An OpenAI-compatible server; None for the device alone.
+        policy: A preset's name, a YAML file, a loaded policy, or None, with which nothing can leave the device. A file that
+            cannot be used is an error; a program that must start nevertheless catches it and passes None.
+        quant: Weights as ``q4``, ``f16``, ``f32``, or ``auto``.
+        target: What to compile for: ``auto``, ``cpu``, ``cuda``, or a TVM target.
+        threads: CPU threads of the engine; None for what it finds best.
+        context_tokens: Context to serve; None for what the model has.
+        max_sequences: Answers that the device generates at the same time; further ones wait.
+        cache_dir: Where compiled models are kept; None for the user's cache folder.
+        offline: Never contact the remote, not even to see whether it is there.
+        privacy_floor: A label that every request has at least.
+        facts: Gives facts that your program measures itself, such as ``budget_left``.
+        local: A place on the device to ask instead of the engine, such as ``hybridllm.testing.ScriptedBackend``.
+        on_progress: Called with the progress of loading the model, from another thread.
+        in_process: Run the engine in this process, for debugging.
+
+    Raises:
+        PolicyError: The policy cannot be used.
+        BadRequest: An argument is not usable.
+    """
+
+    def __init__(
+        self,
+        model: str | Path = "kiosk-assistant",
+        *,
+        remote: Remote | None = None,
+        policy: str | Path | Policy | None = "offline-first",
+        quant: str = "auto",
+        target: str = "auto",
+        threads: int | None = None,
+        context_tokens: int | None = None,
+        max_sequences: int = 4,
+        cache_dir: str | Path | None = None,
+        offline: bool = False,
+        privacy_floor: str | None = None,
+        facts: MeasuredByProgram | None = None,
+        local: Backend | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+        in_process: bool = False,
+    ) -> None:
+        self._client = AsyncHybridClient(
+            model,
+            remote=remote,
+            policy=policy,
+            quant=quant,
+            target=target,
+            threads=threads,
+            context_tokens=context_tokens,
+            max_sequences=max_sequences,
+            cache_dir=cache_dir,
+            offline=offline,
+            privacy_floor=privacy_floor,
+            facts=facts,
+            local=local,
+            on_progress=on_progress,
+            in_process=in_process,
+        )
+        self._thread = LoopThread()
+        self._closing = threading.Lock()
+
+    @classmethod
+    def from_config(cls, path: str | Path, **overrides: Any) -> Self:
+        """A client as ``hybridllm.yaml`` describes it.
+
+        Args:
+            path: The file.
+            overrides: Arguments of the class that take precedence over the file's.
+
+        Raises:
+            ConfigError: The file cannot be used; names file, line and key.
+            PolicyError: The policy that it names cannot be used.
+        """
+        from hybridllm.config import load_config
+
+        return cls(**{**load_config(path), **overrides})
+
+    @property
+    def chat(self) -> Chat:
+        """Where ``completions.create`` is."""
+        return Chat(self._client, self._thread)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy in force."""
+        return self._client.policy
+
+    @property
+    def remote(self) -> Remote | None:
+        """The remote, if one is configured."""
+        return self._client.remote
+
+    @property
+    def offline(self) -> bool:
+        """Whether the remote must not be contacted."""
+        return self._client.offline
+
+    @property
+    def connectivity(self) -> str | None:
+        """What is known about the way to the remote: ``online``, ``degraded``, ``captive``, ``offline`` or None."""
+        return self._client.connectivity
+
+    @property
+    def model_info(self) -> ModelInfo | None:
+        """The model that the engine has loaded; None before, and with a place of your own."""
+        return self._client.model_info
+
+    def load(self) -> ModelInfo | None:
+        """Load the device's model now and not with the first request.
+
+        Raises:
+            ModelError: It cannot be loaded.
+            EngineError: The engine's process died.
+        """
+        return self._thread.run(self._client.load())
+
+    def engine_stats(self) -> EngineStats | None:
+        """The engine at this moment; None with a place of your own. Starts nothing."""
+        return self._thread.run(self._client.engine_stats())
+
+    def explain(
+        self,
+        *,
+        messages: object,
+        privacy: str | None = None,
+        tags: Collection[str] = (),
+        deadline_s: float | None = None,
+        **fields: Unpack[RequestFields],
+    ) -> Explanation:
+        """What would happen to a request, decided from what is known already: no I/O, and nobody is asked.
+
+        Raises:
+            BadRequest: The request is not usable.
+        """
+        return self._client.explain(messages=messages, privacy=privacy, tags=tags, deadline_s=deadline_s, **fields)
+
+    def close(self) -> None:
+        """End the engine and close all connections; does nothing the second time."""
+        with self._closing:
+            if not self._thread.closed:
+                try:
+                    self._thread.run(self._client.close())
+                finally:
+                    self._thread.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class Chat:
+    """``client.chat``."""
+
+    def __init__(self, client: AsyncHybridClient, thread: LoopThread) -> None:
+        self.completions = Completions(client, thread)
+
+
+class Completions:
+    """``client.chat.completions``."""
+
+    def __init__(self, client: AsyncHybridClient, thread: LoopThread) -> None:
+        self._client = client
+        self._thread = thread
+
+    @overload
+    def create(
+        self,
+        *,
+        messages: object,
+        stream: Literal[False] = False,
+        privacy: str | None = None,
+        tags: Collection[str] = (),
+        deadline_s: float | None = None,
+        **fields: Unpack[RequestFields],
+    ) -> ChatCompletion: ...
+
+    @overload
+    def create(
+        self,
+        *,
+        messages: object,
+        stream: Literal[True],
+        privacy: str | None = None,
+        tags: Collection[str] = (),
+        deadline_s: float | None = None,
+        **fields: Unpack[RequestFields],
+    ) -> ChatStream: ...
+
+    def create(
+        self,
+        *,
+        messages: object,
+        stream: bool = False,
+        privacy: str | None = None,
+        tags: Collection[str] = (),
+        deadline_s: float | None = None,
+        **fields: Unpack[RequestFields],
+    ) -> ChatCompletion | ChatStream:
+        """Ask for an answer.
+
+        Args:
+            messages: The conversation, oldest message first, in OpenAI's shape; a message may have a ``privacy`` label.
+            stream: Whether to return a ``ChatStream`` as soon as the first piece is there.
+            privacy: Label of the whole request, one of the policy's.
+            tags: Tags of the request; the policy says what label each has.
+            deadline_s: Seconds within which the answer has to be whole.
+            fields: The other fields, as in ``ChatRequest``.
+
+        Raises:
+            BadRequest: The request is not usable; nothing was asked.
+            PolicyDenied: Only a place that may not see the request could serve it.
+            CannotServe: Every place that may see it was asked and failed.
+            DeadlineExceeded: ``deadline_s`` is over.
+        """
+        # The overloads know True and False apart; a bool that is known at run time only fits neither.
+        answer: ChatCompletion | AsyncChatStream = self._thread.run(
+            self._client.chat.completions.create(  # type: ignore[call-overload]
+                messages=messages, stream=stream, privacy=privacy, tags=tags, deadline_s=deadline_s, **fields
+            )
+        )
+        return ChatStream(answer, self._thread) if isinstance(answer, AsyncChatStream) else answer

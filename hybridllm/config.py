@@ -1,0 +1,97 @@
+"""``hybridllm.yaml``: a client's arguments in a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from hybridllm.errors import BadRequest, ConfigError
+from hybridllm.remote import Remote
+from policies import PolicyFileError, preset_names
+from policies.yaml_document import DocumentNode, read_document_file
+
+__all__ = ["load_config"]
+
+_TEXTS = ("model", "policy", "quant", "target", "cache_dir", "privacy_floor")
+_INTEGERS = ("threads", "context_tokens", "max_sequences")
+_BOOLEANS = ("offline",)
+_REMOTE_TEXTS = ("base_url", "model", "zone", "ca_file", "proxy", "api_key", "api_key_env")
+_REMOTE_NUMBERS = ("connect_timeout_s", "first_token_timeout_s", "gap_timeout_s", "max_response_mib")
+_REMOTE_INTEGERS = ("max_retries", "context_tokens")
+
+
+def load_config(path: str | Path) -> dict[str, Any]:
+    """Read a configuration file into arguments of a client.
+
+    Keys are the arguments' names; ``remote`` has those of ``Remote``, and ``api_key_env`` names the environment variable
+    that holds the key. Relative paths start at the file's folder.
+
+    Raises:
+        ConfigError: The file cannot be used; names file, line and key.
+    """
+    try:
+        return _arguments(read_document_file(Path(path), str(path)), Path(path).parent)
+    except PolicyFileError as error:
+        raise ConfigError(error.message, error.mend, file=error.file, line=error.line, key=error.key) from None
+
+
+def _arguments(top: DocumentNode, folder: Path) -> dict[str, Any]:
+    keys = top.fields((*_TEXTS, *_INTEGERS, *_BOOLEANS, "remote"))
+    arguments: dict[str, Any] = _scalars(keys, _TEXTS, _INTEGERS, (), _BOOLEANS)
+    if "policy" in arguments and arguments["policy"] not in preset_names():
+        arguments["policy"] = str(folder / arguments["policy"])
+    if "cache_dir" in arguments:
+        arguments["cache_dir"] = str(folder / arguments["cache_dir"])
+    # A model is a name unless it looks like a path, as in a shell.
+    if "model" in arguments and ("/" in arguments["model"] or os.sep in arguments["model"]):
+        arguments["model"] = str(folder / arguments["model"])
+    if "remote" in keys:
+        arguments["remote"] = _remote(keys["remote"], folder)
+    return arguments
+
+
+def _remote(node: DocumentNode, folder: Path) -> Remote:
+    keys = node.fields(
+        (*_REMOTE_TEXTS, *_REMOTE_NUMBERS, *_REMOTE_INTEGERS, "capabilities"), required=("base_url", "model")
+    )
+    arguments = _scalars(keys, _REMOTE_TEXTS, _REMOTE_INTEGERS, _REMOTE_NUMBERS, ())
+    if "capabilities" in keys:
+        arguments["capabilities"] = frozenset(item.text() for item in keys["capabilities"].items())
+    if "ca_file" in arguments:
+        arguments["ca_file"] = str(folder / arguments["ca_file"])
+    variable = arguments.pop("api_key_env", None)
+    if variable is not None:
+        if "api_key" in arguments:
+            keys["api_key_env"].fail("both api_key and api_key_env are given.", "Keep one of them.")
+        key = os.environ.get(variable)
+        if not key:
+            keys["api_key_env"].fail(f"the environment variable {variable} is not set.", "Set it, or leave this out.")
+        arguments["api_key"] = key
+    try:
+        return Remote(**arguments)
+    except BadRequest as error:
+        at = keys.get(error.field.removeprefix("remote."), node)
+        raise ConfigError(
+            f"{at.location}: {error.message}", error.mend, file=at.file, line=at.line, key=error.field
+        ) from None
+
+
+def _scalars(
+    keys: dict[str, DocumentNode],
+    texts: tuple[str, ...],
+    integers: tuple[str, ...],
+    numbers: tuple[str, ...],
+    booleans: tuple[str, ...],
+) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, node in keys.items():
+        if name in texts:
+            values[name] = node.text()
+        elif name in integers:
+            values[name] = node.integer()
+        elif name in numbers:
+            values[name] = node.number()
+        elif name in booleans:
+            values[name] = node.boolean()
+    return values

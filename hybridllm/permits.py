@@ -1,0 +1,161 @@
+"""Permits: the only thing that opens the egress gate.
+
+A permit is minted from a decision, for one try, and is bound to the request, the attempt, the endpoint's origin and zone,
+the label, the policy and the SHA-256 of the exact bytes. It lives for seconds and is good once. Its seal is a MAC under a
+key that exists only in this process's memory, so that no other code can make one up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from hybridllm.errors import PrivacyViolation
+from policies import LOCAL
+
+if TYPE_CHECKING:
+    from hybridllm.remote import Remote
+    from policies import Decision, Policy
+
+__all__ = ["Permit", "PermitOffice"]
+
+MARGIN_S = 1.0
+"""How much longer a permit is good than its try may wait for the first token; afterwards it is worthless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to send exactly these bytes, once, to one origin."""
+
+    request_id: str
+    """The request that the bytes belong to."""
+
+    attempt: int
+    """Which try of that request, counted from 1 over all places."""
+
+    place: str
+    """The candidate that the decision named."""
+
+    origin: str
+    """Scheme, host and port that may receive the bytes."""
+
+    zone: str
+    """Zone of that endpoint."""
+
+    label: str
+    """The request's label."""
+
+    policy_hash: str
+    """The policy that decided."""
+
+    body_sha256: str
+    """SHA-256 of the bytes, as hexadecimal digits."""
+
+    expires_s: float
+    """When it ends, on the clock of ``time.monotonic``."""
+
+    seal: bytes = field(repr=False)
+    """MAC over all of this."""
+
+
+class PermitOffice:
+    """Mints permits and checks them; one for each client."""
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._redeemed: dict[bytes, float] = {}
+
+    def mint(
+        self,
+        policy: Policy,
+        decision: Decision,
+        remote: Remote,
+        place: str,
+        *,
+        request_id: str,
+        attempt: int,
+        body: bytes,
+    ) -> Permit:
+        """Mint a permit for one try.
+
+        Raises:
+            PrivacyViolation: The decision does not name this place, was made under another policy, or its label may not
+                go to the remote's zone.
+        """
+        if place == LOCAL or place not in decision.candidates:
+            raise _violation(f"{place} is not among the candidates of the decision", decision.label, place)
+        if decision.policy_hash != policy.hash:
+            raise _violation("the policy has changed since the decision", decision.label, place)
+        if not policy.may_see(remote.zone, decision.label):
+            raise _violation(f"the zone {remote.zone!r} may not see {decision.label!r}", decision.label, place)
+        unsealed = Permit(
+            request_id=request_id,
+            attempt=attempt,
+            place=place,
+            origin=remote.origin,
+            zone=remote.zone,
+            label=decision.label,
+            policy_hash=policy.hash,
+            body_sha256=hashlib.sha256(body).hexdigest(),
+            expires_s=time.monotonic() + remote.connect_timeout_s + remote.first_token_timeout_s + MARGIN_S,
+            seal=b"",
+        )
+        return replace(unsealed, seal=self._seal(unsealed))
+
+    def check(self, permit: object, policy: Policy, remote: Remote, body: bytes) -> Permit:
+        """Check that a permit fits these bytes, this endpoint and the policy in force at this moment.
+
+        Raises:
+            PrivacyViolation: It does not; the error says in which respect.
+        """
+        if not isinstance(permit, Permit):
+            raise _violation("there is no permit", "", "")
+        problem = ""
+        if not hmac.compare_digest(permit.seal, self._seal(permit)):
+            problem = "its seal is not ours"
+        elif permit.expires_s < time.monotonic():
+            problem = "it has expired"
+        elif permit.origin != remote.origin:
+            problem = "it is for another origin"
+        elif permit.zone != remote.zone:
+            problem = "it is for another zone"
+        elif permit.policy_hash != policy.hash:
+            problem = "it was minted under another policy"
+        elif permit.body_sha256 != hashlib.sha256(body).hexdigest():
+            problem = "it is for other bytes"
+        elif not policy.may_see(permit.zone, permit.label):
+            problem = f"the zone {permit.zone!r} may not see {permit.label!r}"
+        if problem:
+            raise _violation(f"the permit does not fit: {problem}", permit.label, permit.place)
+        return permit
+
+    def redeem(self, permit: Permit) -> None:
+        """Use a permit up.
+
+        Raises:
+            PrivacyViolation: It was used before.
+        """
+        now = time.monotonic()
+        if len(self._redeemed) > 1024:
+            self._redeemed = {seal: expires_s for seal, expires_s in self._redeemed.items() if expires_s >= now}
+        if permit.seal in self._redeemed:
+            raise _violation("the permit was used before", permit.label, permit.place)
+        self._redeemed[permit.seal] = permit.expires_s
+
+    def _seal(self, permit: Permit) -> bytes:
+        sealed = _fields(permit)
+        del sealed["seal"]
+        # repr separates and escapes, so that no two different permits have the same text.
+        return hmac.digest(self._key, repr(sorted(sealed.items())).encode(), "sha256")
+
+
+def _fields(permit: Permit) -> dict[str, object]:
+    return {name: getattr(permit, name) for name in Permit.__dataclass_fields__}
+
+
+def _violation(problem: str, label: str, place: str) -> PrivacyViolation:
+    return PrivacyViolation(f"Nothing was sent: {problem}.", label=label, place=place)

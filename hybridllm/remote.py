@@ -1,0 +1,181 @@
+"""The optional remote: an OpenAI-compatible server, and how patiently it is treated."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address
+from urllib.parse import SplitResult, urlsplit
+
+from hybridllm.errors import BadRequest
+
+__all__ = ["Remote"]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# Strict on purpose: where two parsers could read a URL in two ways, bytes could go to another host than the permit's.
+_HOST_NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.?")
+_LONGEST_HOST_NAME = 253
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """An OpenAI-compatible server. Only a policy decides what it may see; this says where it is.
+
+    Raises:
+        BadRequest: A field is not usable; its ``field`` names which.
+    """
+
+    base_url: str
+    """Base of its URLs, as OpenAI's libraries have it, such as ``https://api.example.com/v1``."""
+
+    model: str
+    """Name of the model there."""
+
+    api_key: str | None = field(default=None, repr=False)
+    """Key, sent as a bearer token; it appears in no representation and in no log."""
+
+    zone: str = "cloud"
+    """Zone of the policy that it lies in: ``cloud``, or ``site`` for a server that you run in the same building."""
+
+    connect_timeout_s: float = 2.0
+    """Longest wait for a connection, name lookup and TLS each included."""
+
+    first_token_timeout_s: float = 10.0
+    """Longest wait for the first token after the request went out."""
+
+    gap_timeout_s: float = 5.0
+    """Longest wait between two pieces of an answer."""
+
+    max_retries: int = 2
+    """Further tries after one that may help to repeat; the first token ends them."""
+
+    context_tokens: int | None = None
+    """Its context in tokens, where you know it; requests that are estimated to be longer are not sent there."""
+
+    capabilities: frozenset[str] = frozenset()
+    """What it can do beyond OpenAI's fields: ``extended_sampling`` for top_k, min_p and repetition_penalty."""
+
+    ca_file: str | None = None
+    """File with the certificate authorities to trust instead of the public ones; no variable can set it."""
+
+    proxy: str | None = field(default=None, repr=False)
+    """URL of an HTTP proxy to go through; proxy variables of the environment are never looked at."""
+
+    max_response_mib: float = 16.0
+    """Largest answer that is read, in MiB; a longer one is an error."""
+
+    def __post_init__(self) -> None:
+        _check_url(self.base_url, "remote.base_url", ("https", "http"))
+        _check_text(self.model, "remote.model")
+        _check_text(self.zone, "remote.zone")
+        if self.zone == "device":
+            raise BadRequest(
+                "remote.zone is 'device', and a server is never the device, not even on loopback.",
+                "Use 'cloud', or 'site' for a server of your own.",
+                field="remote.zone",
+            )
+        if self.api_key is not None:
+            key = self.api_key
+            if not isinstance(key, str) or not key or not key.isascii() or not key.isprintable() or " " in key:
+                raise BadRequest(
+                    "remote.api_key is not a key: it has to be printable ASCII without spaces.",
+                    "Check it for line breaks and quotes.",
+                    field="remote.api_key",
+                )
+        for name in ("connect_timeout_s", "first_token_timeout_s", "gap_timeout_s", "max_response_mib"):
+            _check_positive(getattr(self, name), f"remote.{name}")
+        retries = self.max_retries
+        if not isinstance(retries, int) or isinstance(retries, bool) or not 0 <= retries <= 10:
+            raise BadRequest("remote.max_retries is not a whole number from 0 to 10.", field="remote.max_retries")
+        if self.context_tokens is not None:
+            _check_positive(self.context_tokens, "remote.context_tokens")
+        if isinstance(self.capabilities, str):
+            raise BadRequest("remote.capabilities is text, expected a list of words.", field="remote.capabilities")
+        object.__setattr__(self, "capabilities", frozenset(self.capabilities))
+        if self.proxy is not None:
+            _check_url(self.proxy, "remote.proxy", ("http", "https"), userinfo=True)
+
+    @property
+    def host(self) -> str:
+        """Host name or address."""
+        return urlsplit(self.base_url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """Port, the scheme's own where the URL names none."""
+        parts = urlsplit(self.base_url)
+        return parts.port or _DEFAULT_PORTS[parts.scheme]
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port: what a permit is bound to."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{urlsplit(self.base_url).scheme}://{host}:{self.port}"
+
+    @property
+    def first_hop(self) -> tuple[str, int]:
+        """Host and port that a connection is made to: the proxy's, if there is one."""
+        if self.proxy is None:
+            return self.host, self.port
+        parts = urlsplit(self.proxy)
+        return parts.hostname or "", parts.port or _DEFAULT_PORTS[parts.scheme]
+
+    @property
+    def chat_url(self) -> str:
+        """Where chat completions are asked for."""
+        return f"{self.base_url.rstrip('/')}/chat/completions"
+
+
+def _check_url(url: object, key: str, schemes: tuple[str, ...], *, userinfo: bool = False) -> None:
+    mend = "Write it as https://host/v1." if key.endswith("base_url") else "Write it as http://host:port."
+    if not isinstance(url, str) or not url.strip():
+        raise BadRequest(f"{key} is not a URL.", mend, field=key)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise BadRequest(f"{key} is not a URL.", mend, field=key) from None
+    # Only the parts without credentials are ever shown.
+    if parts.scheme not in schemes or not parts.hostname or url != url.strip() or " " in url or not url.isprintable():
+        raise BadRequest(f"{key} is not a URL with http or https and a host{_shown(parts)}.", mend, field=key)
+    if not userinfo and (parts.username is not None or parts.password is not None):
+        raise BadRequest(f"{key} has a user name or a password in it.", "Pass the key as api_key.", field=key)
+    if not _is_host(parts.hostname, bracketed="[" in parts.netloc) or port == 0:
+        raise BadRequest(
+            f"{key} has no usable host and port.",
+            "Write the host in ASCII (xn--… for other alphabets) or as an IP address.",
+            field=key,
+        )
+    if "?" in url or "#" in url:
+        raise BadRequest(f"{key} has a query or a fragment.", "Leave out '?', '#' and what follows them.", field=key)
+    if any(step in (".", "..") for step in parts.path.split("/")):
+        raise BadRequest(f"{key} has '.' or '..' as a step of its path.", "Write the path without them.", field=key)
+    if key.endswith("base_url") and parts.path.rstrip("/").endswith("/chat/completions"):
+        raise BadRequest(f"{key} ends with /chat/completions.", "Give the base, such as https://host/v1.", field=key)
+
+
+def _is_host(host: str, *, bracketed: bool) -> bool:
+    if bracketed:
+        try:
+            return IPv6Address(host).scope_id is None
+        except ValueError:
+            return False
+    return len(host) <= _LONGEST_HOST_NAME and _HOST_NAME.fullmatch(host) is not None
+
+
+def _shown(parts: SplitResult) -> str:
+    if "@" in parts.netloc or "@" in parts.path:
+        return ""
+    url = parts.geturl()
+    return f": {url[:60]!r}" if url.isprintable() else ""
+
+
+def _check_text(value: object, key: str) -> None:
+    if not isinstance(value, str) or not value.strip():
+        raise BadRequest(f"{key} is not a text of at least one character.", field=key)
+
+
+def _check_positive(value: object, key: str) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+        raise BadRequest(f"{key} is not a number above 0.", field=key)

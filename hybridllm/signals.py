@@ -1,0 +1,177 @@
+"""The measured side of a decision: what is known at this moment, from cached readings that cost nothing to ask for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from hybridllm.errors import BadRequest
+from hybridllm.latency import Latency
+from hybridllm.memory import accelerator_headroom_mib, system_headroom_mib
+from policies import DEVICE_ZONE, FACT_KINDS, LOCAL, WEEKDAYS, Facts, Place
+
+if TYPE_CHECKING:
+    from hybridllm.backends.base import Backend
+    from hybridllm.connectivity import Connectivity
+    from hybridllm.remote import Remote
+    from hybridllm.types.chat_request import ChatRequest
+
+__all__ = ["REMOTE", "MeasuredByProgram", "Signals"]
+
+REMOTE = "remote"
+"""Name of the remote place."""
+
+MeasuredByProgram = Callable[[], Mapping[str, Any]]
+"""Gives facts that the program measures itself, such as ``budget_left``; asked before every decision."""
+
+_MEMORY_FRESH_S = 1.0
+_ACCELERATOR_FRESH_S = 5.0
+_ASSUMED_ANSWER_TOKENS = 128
+# What these say is decided elsewhere, from the request itself; a program cannot overrule it.
+_NOT_THE_PROGRAMS = frozenset({"label", "tags", "capabilities", "max_tokens", "deadline_s", "local_prompt_tokens"})
+
+
+class _Reading:
+    """A measurement that is repeated when it is older than it may be, and unknown where it cannot be made."""
+
+    def __init__(self, measure: Callable[[], float | None], fresh_s: float) -> None:
+        self._measure = measure
+        self._fresh_s = fresh_s
+        self._value: float | None = None
+        self._at_s: float | None = None
+
+    def get(self, *, measure: bool) -> float | None:
+        now = time.monotonic()
+        if measure and (self._at_s is None or now - self._at_s > self._fresh_s):
+            self._at_s = now
+            try:
+                self._value = self._measure()
+            except Exception:  # noqa: BLE001 - no counter that a system hides may keep the device from answering
+                self._value = None
+        return self._value
+
+
+class Signals:
+    """Cached readings for one client.
+
+    Args:
+        local: The place on the device.
+        remote: The remote, if one is configured.
+        connectivity: What is known about the way there.
+        offline: Whether the operator said that the remote must not be used.
+        measured_by_program: Facts that the program measures itself.
+
+    Attributes:
+        latency: Moving estimates, by place.
+    """
+
+    def __init__(
+        self,
+        local: Backend,
+        remote: Remote | None,
+        connectivity: Connectivity,
+        *,
+        offline: bool,
+        measured_by_program: MeasuredByProgram | None = None,
+    ) -> None:
+        self.latency = {LOCAL: Latency(), REMOTE: Latency()}
+        self._local = local
+        self._remote = remote
+        self._connectivity = connectivity
+        self._offline = offline
+        self._measured_by_program = measured_by_program
+        self._memory = _Reading(system_headroom_mib, _MEMORY_FRESH_S)
+        self._accelerator = _Reading(accelerator_headroom_mib, _ACCELERATOR_FRESH_S)
+
+    def refresh(self) -> None:
+        """Repeat the readings that are too old."""
+        self._memory.get(measure=True)
+        self._accelerator.get(measure=True)
+
+    def facts(
+        self,
+        request: ChatRequest,
+        label: str,
+        tags: frozenset[str],
+        *,
+        deadline_s: float | None = None,
+        local_prompt_tokens: int | None = None,
+    ) -> Facts:
+        """Everything that is known for one request, from what was read before: no I/O.
+
+        Args:
+            request: The request.
+            label: Its label.
+            tags: Its tags.
+            deadline_s: Seconds that are left for it.
+            local_prompt_tokens: Its exact length in the device's tokens, where it was counted.
+
+        Raises:
+            BadRequest: The program's own facts are not facts.
+        """
+        now = datetime.now().astimezone()
+        local, remote = self.latency[LOCAL], self.latency[REMOTE]
+        answer_tokens = request.token_limit or _ASSUMED_ANSWER_TOKENS
+        measured: dict[str, Any] = {
+            "connectivity": self._connectivity.state if self._remote is not None or self._offline else None,
+            "memory_headroom_mib": self._memory.get(measure=False),
+            "device_memory_headroom_mib": self._accelerator.get(measure=False),
+            "local_ready": self._local.ready,
+            "local_ttft_ms": local.ttft_ms,
+            "local_tokens_per_s": local.tokens_per_s,
+            "local_meets_deadline": _meets(deadline_s, local.expected_s(answer_tokens)),
+            "remote_ttft_ms": remote.ttft_ms,
+            "remote_tokens_per_s": remote.tokens_per_s,
+            "remote_meets_deadline": _meets(deadline_s, remote.expected_s(answer_tokens)),
+            "prompt_tokens": local_prompt_tokens or estimated_tokens(request),
+            "time_of_day": f"{now:%H:%M}",
+            "weekday": WEEKDAYS[now.weekday()],
+        }
+        if self._measured_by_program is not None:
+            measured |= _checked(self._measured_by_program())
+        return Facts(
+            label=label,
+            tags=tags,
+            capabilities=request.capabilities,
+            max_tokens=request.token_limit,
+            deadline_s=deadline_s,
+            local_prompt_tokens=local_prompt_tokens,
+            places=self._places(),
+            **measured,
+        )
+
+    def _places(self) -> tuple[Place, ...]:
+        device = Place(LOCAL, DEVICE_ZONE, self._local.context_tokens, self._local.capabilities)
+        if self._remote is None:
+            return (device,)
+        remote = self._remote
+        unavailable = "the client is offline" if self._offline else ""
+        return (device, Place(REMOTE, remote.zone, remote.context_tokens, remote.capabilities, unavailable))
+
+
+def estimated_tokens(request: ChatRequest) -> int:
+    """A rough length of the prompt in tokens: four characters of ASCII, or one of anything else, for each."""
+    count = 0
+    for message in request.messages:
+        text = message.text
+        plain = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
+        count += 4 + plain // 4 + len(text) - plain
+    return count
+
+
+def _meets(deadline_s: float | None, expected_s: float | None) -> bool | None:
+    return None if deadline_s is None or expected_s is None else expected_s <= deadline_s
+
+
+def _checked(measured: Mapping[str, Any]) -> Mapping[str, Any]:
+    for name, value in measured.items():
+        if name not in FACT_KINDS or name in _NOT_THE_PROGRAMS:
+            raise BadRequest(f"{name!r} is not a fact that a program can measure.", field="facts")
+        kind = FACT_KINDS[name]
+        expected = (bool,) if kind == "boolean" else (int, float) if kind == "number" else (str,)
+        right = isinstance(value, expected) and (kind == "boolean" or not isinstance(value, bool))
+        if value is not None and not right:
+            raise BadRequest(f"The fact {name!r} is a {type(value).__name__}, expected a {kind}.", field="facts")
+    return measured

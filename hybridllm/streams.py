@@ -1,0 +1,191 @@
+"""Answers that come piece by piece: an iterator of chunks and a context manager, in two faces."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Literal, Self
+
+from hybridllm.backends.base import BackendEvent, ContentDelta, Finished
+from hybridllm.errors import Cancelled
+from hybridllm.router import Answer, RequestRun
+from hybridllm.types.chat_completion import ChatCompletion, Choice
+from hybridllm.types.chat_completion_chunk import ChatCompletionChunk, ChoiceDelta, ChunkChoice
+from hybridllm.types.chat_completion_message import ChatCompletionMessage
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+
+    from hybridllm.loop_thread import LoopThread
+    from hybridllm.types.completion_usage import CompletionUsage
+    from hybridllm.types.route import Route
+
+__all__ = ["AsyncChatStream", "ChatStream", "completion"]
+
+
+def completion(run: RequestRun, answer: Answer) -> ChatCompletion:
+    """A whole answer in OpenAI's shape."""
+    return ChatCompletion(
+        id=run.request_id,
+        created=run.created,
+        model=run.model,
+        choices=[
+            Choice(
+                message=ChatCompletionMessage(
+                    content=None if answer.refusal and not answer.text else answer.text, refusal=answer.refusal or None
+                ),
+                finish_reason=answer.finished.reason,
+            )
+        ],
+        usage=answer.finished.usage,
+        route=run.route(),
+    )
+
+
+class AsyncChatStream:
+    """An answer that comes piece by piece.
+
+    Iterate over it for ``ChatCompletionChunk`` objects. Closing it, or leaving its ``async with`` block, stops the work
+    and frees what it held, and ends the iteration of whoever reads at that moment; dropping it does so too, only later.
+    """
+
+    def __init__(self, run: RequestRun, *, include_usage: bool) -> None:
+        self._run = run
+        self._include_usage = include_usage
+        self._events: AsyncGenerator[BackendEvent, None] = run.stream()
+        self._chunks: deque[ChatCompletionChunk] = deque()
+        self._texts: list[str] = []
+        self._refusals: list[str] = []
+        self._finished: Finished | None = None
+        self._closed = False
+        self._reading = asyncio.Lock()
+        self._reader: asyncio.Task[object] | None = None
+
+    @property
+    def route(self) -> Route:
+        """Which way the answer came, as far as it has come."""
+        return self._run.route()
+
+    async def open(self) -> Self:
+        """Wait for the first piece, so that whatever fails before it is raised here."""
+        self._take(await anext(self._events))
+        return self
+
+    def __aiter__(self) -> AsyncIterator[ChatCompletionChunk]:
+        return self
+
+    async def __anext__(self) -> ChatCompletionChunk:
+        async with self._reading:
+            while not self._chunks:
+                if self._finished is not None or self._closed:
+                    raise StopAsyncIteration
+                self._take(await self._next_event())
+            return self._chunks.popleft()
+
+    async def get_final_completion(self) -> ChatCompletion:
+        """Read what is left and return the whole answer.
+
+        Raises:
+            Cancelled: The stream was closed before the answer was whole.
+        """
+        async for _ in self:
+            pass
+        if self._finished is None:
+            raise Cancelled("The stream was closed before the answer was whole.", "Ask again.")
+        return completion(self._run, Answer("".join(self._texts), "".join(self._refusals), self._finished))
+
+    async def close(self) -> None:
+        """Stop the answer, also while another task waits for its next piece; does nothing once it is whole."""
+        self._closed = True
+        self._chunks.clear()
+        if self._reader is not None:
+            self._reader.cancel()
+        async with self._reading:
+            await self._events.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    async def _next_event(self) -> BackendEvent:
+        """The next event; ends the iteration if ``close`` is called meanwhile, by a cancellation that stays in here."""
+        self._reader = asyncio.current_task()
+        assert self._reader is not None
+        others_cancelled = self._reader.cancelling()
+        try:
+            return await anext(self._events)
+        except asyncio.CancelledError:
+            if not self._closed or self._reader.uncancel() > others_cancelled:
+                raise
+            raise StopAsyncIteration from None
+        finally:
+            self._reader = None
+
+    def _take(self, event: BackendEvent) -> None:
+        """Turn an event into the chunks that say so."""
+        role: Literal["assistant"] | None = None if self._texts or self._finished else "assistant"
+        if isinstance(event, ContentDelta):
+            self._texts.append(event.text)
+            self._refusals.append(event.refusal)
+            delta = ChoiceDelta(role=role, content=event.text or None, refusal=event.refusal or None)
+            self._chunks.append(self._chunk([ChunkChoice(delta=delta)]))
+            return
+        self._finished = event
+        self._chunks.append(self._chunk([ChunkChoice(delta=ChoiceDelta(role=role), finish_reason=event.reason)]))
+        if self._include_usage:
+            self._chunks.append(self._chunk([], event.usage))
+
+    def _chunk(self, choices: list[ChunkChoice], usage: CompletionUsage | None = None) -> ChatCompletionChunk:
+        return ChatCompletionChunk(
+            id=self._run.request_id, created=self._run.created, model=self._run.model, choices=choices, usage=usage
+        )
+
+
+class ChatStream:
+    """An answer that comes piece by piece; the blocking face of ``AsyncChatStream``.
+
+    Any thread may close it, such as the one of a stop button; the thread that iterates then comes to its end.
+    """
+
+    def __init__(self, stream: AsyncChatStream, thread: LoopThread) -> None:
+        self._stream = stream
+        self._thread = thread
+
+    @property
+    def route(self) -> Route:
+        """Which way the answer came, as far as it has come."""
+        return self._stream.route
+
+    def __iter__(self) -> Iterator[ChatCompletionChunk]:
+        return self
+
+    def __next__(self) -> ChatCompletionChunk:
+        chunk = self._thread.run(_next_or_none(self._stream))
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def get_final_completion(self) -> ChatCompletion:
+        """Read what is left and return the whole answer.
+
+        Raises:
+            Cancelled: The stream was closed before the answer was whole.
+        """
+        return self._thread.run(self._stream.get_final_completion())
+
+    def close(self) -> None:
+        """Stop the answer; does nothing once it is whole, or after the client was closed."""
+        if not self._thread.closed:
+            self._thread.run(self._stream.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+async def _next_or_none(stream: AsyncChatStream) -> ChatCompletionChunk | None:
+    return await anext(stream, None)

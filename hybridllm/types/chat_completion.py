@@ -1,0 +1,57 @@
+"""A whole answer."""
+# ruff: noqa: TC001 - pydantic reads the annotations when a class is made
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hybridllm.types.chat_completion_message import ChatCompletionMessage
+from hybridllm.types.completion_usage import CompletionUsage
+from hybridllm.types.model import Model
+from hybridllm.types.route import Route
+
+__all__ = ["ChatCompletion", "Choice"]
+
+
+class Choice(Model):
+    """One answer of a completion."""
+
+    index: int = 0
+    """Position among the choices; always 0, since ``n`` is 1."""
+
+    message: ChatCompletionMessage
+    """The answer."""
+
+    finish_reason: Literal["stop", "length", "content_filter"]
+    """``stop``: ended by itself or at a stop string; ``length``: token limit; ``content_filter``: withheld."""
+
+    logprobs: None = None
+    """Always None: log probabilities are not supported."""
+
+
+class ChatCompletion(Model):
+    """OpenAI's chat completion object, plus ``route``."""
+
+    id: str
+    """Unique name of this completion."""
+
+    object: Literal["chat.completion"] = "chat.completion"
+    """Always ``chat.completion``."""
+
+    created: int
+    """When it was made, in Unix seconds."""
+
+    model: str
+    """The model that answered, as its place calls it."""
+
+    choices: list[Choice]
+    """Exactly one choice."""
+
+    usage: CompletionUsage | None = None
+    """Token counts; None if the remote did not send any."""
+
+    system_fingerprint: None = None
+    """Always None: places are told apart by ``route``, not by a fingerprint."""
+
+    route: Route
+    """Which way the answer came, and why."""

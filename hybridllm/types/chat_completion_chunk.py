@@ -1,0 +1,65 @@
+"""One piece of a streamed answer."""
+# ruff: noqa: TC001 - pydantic reads the annotations when a class is made
+
+from __future__ import annotations
+
+from typing import Literal
+
+from hybridllm.types.completion_usage import CompletionUsage
+from hybridllm.types.model import Model
+
+__all__ = ["ChatCompletionChunk", "ChoiceDelta", "ChunkChoice"]
+
+
+class ChoiceDelta(Model):
+    """What this piece adds to the message."""
+
+    role: Literal["assistant"] | None = None
+    """``assistant`` in the first piece, None afterwards."""
+
+    content: str | None = None
+    """Text to append."""
+
+    refusal: str | None = None
+    """Text to append to the refusal."""
+
+
+class ChunkChoice(Model):
+    """The piece's share in one choice."""
+
+    index: int = 0
+    """Position among the choices; always 0."""
+
+    delta: ChoiceDelta
+    """What is added."""
+
+    finish_reason: Literal["stop", "length", "content_filter"] | None = None
+    """Set in the last piece that belongs to the choice, None before."""
+
+    logprobs: None = None
+    """Always None: log probabilities are not supported."""
+
+
+class ChatCompletionChunk(Model):
+    """OpenAI's chat completion chunk object."""
+
+    id: str
+    """The same in every piece of one answer."""
+
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
+    """Always ``chat.completion.chunk``."""
+
+    created: int
+    """When the answer began, in Unix seconds; the same in every piece."""
+
+    model: str
+    """The model that answers, as its place calls it."""
+
+    choices: list[ChunkChoice]
+    """One choice; none in the piece that brings the usage."""
+
+    usage: CompletionUsage | None = None
+    """Token counts, in the very last piece, if ``stream_options.include_usage`` asked for them."""
+
+    system_fingerprint: None = None
+    """Always None: places are told apart by the stream's ``route``, not by a fingerprint."""

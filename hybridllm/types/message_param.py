@@ -1,0 +1,84 @@
+"""The messages that a caller passes in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hybridllm.types.model import Model
+
+__all__ = [
+    "AssistantMessageParam",
+    "DeveloperMessageParam",
+    "MessageParam",
+    "SystemMessageParam",
+    "TextPartParam",
+    "UserMessageParam",
+]
+
+
+class TextPartParam(Model):
+    """A text part of a message."""
+
+    type: Literal["text"]
+    """Always ``text``: images, audio and files are not supported."""
+
+    text: str
+    """The text."""
+
+
+class _MessageParam(Model):
+    content: str | list[TextPartParam] | None
+    """The message's text, or its text parts; None only in an assistant's message that has a ``refusal``."""
+
+    name: str | None = None
+    """Name of who speaks, where several speak in one role."""
+
+    privacy: str | None = None
+    """Label of this message, one of the policy's; not part of OpenAI's shape and never sent anywhere."""
+
+    @property
+    def text(self) -> str:
+        """All text parts joined."""
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content or ())
+
+
+class SystemMessageParam(_MessageParam):
+    """Instructions that stand above the conversation."""
+
+    role: Literal["system"]
+    """Always ``system``."""
+
+
+class DeveloperMessageParam(_MessageParam):
+    """OpenAI's newer name for a system message; the device's model sees it as one."""
+
+    role: Literal["developer"]
+    """Always ``developer``."""
+
+
+class UserMessageParam(_MessageParam):
+    """What the user says."""
+
+    role: Literal["user"]
+    """Always ``user``."""
+
+
+class AssistantMessageParam(_MessageParam):
+    """What the model said earlier in the conversation."""
+
+    role: Literal["assistant"]
+    """Always ``assistant``."""
+
+    refusal: str | None = None
+    """The text of an earlier refusal."""
+
+
+MessageParam = Annotated[
+    SystemMessageParam | DeveloperMessageParam | UserMessageParam | AssistantMessageParam,
+    Field(discriminator="role"),
+]
+"""A message, told apart by its ``role``."""

@@ -1,0 +1,1 @@
+"""The engine: defines, quantises, compiles and runs language models on this device with Apache TVM."""

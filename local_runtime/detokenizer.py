@@ -1,0 +1,222 @@
+"""From tokens back to text while they are generated, and stop strings over that text.
+
+A token of a modern vocabulary is a piece of UTF-8, not of text: one character may take several tokens. Both families of
+tokenizers that llama-style checkpoints use are therefore decoded to bytes, token by token, and an incremental UTF-8
+decoder turns the bytes into characters as soon as they are complete:
+
+- byte-level (GPT-2, Llama 3, Qwen): each character of a token's name stands for one byte;
+- metaspace (SentencePiece: Llama 2, Mistral): a token's name is its text with U+2581 for the space, and ``<0x0A>`` is one
+  byte of a character outside the vocabulary.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from local_runtime.errors import InvalidRequestError, TokenizerError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tokenizers import Tokenizer
+
+    from local_runtime.tokenizer import ChatTokenizer
+
+__all__ = ["IncrementalDetokenizer", "StopStrings", "TokenBytes"]
+
+_BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_METASPACE = "▁"
+
+
+class TokenBytes:
+    """What each token stands for, as bytes, according to the tokenizer's own decoder.
+
+    Args:
+        tokenizer: The tokenizer.
+        where: Its file, for errors.
+
+    Attributes:
+        leading_spaces: How many spaces the decoder removes from the beginning of a text.
+
+    Raises:
+        TokenizerError: The decoder is of a kind that is not implemented.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, where: str) -> None:
+        self._tokenizer = tokenizer
+        self._where = where
+        self._byte_level = False
+        self._byte_fallback = False
+        self._replacements: list[tuple[str, str]] = []
+        self._first_token_marker = ""
+        self.leading_spaces = 0
+        self._known: dict[int, bytes] = {}
+        state = None if tokenizer.decoder is None else json.loads(tokenizer.decoder.__getstate__())
+        self._read(state)
+
+    def of(self, token_id: int, *, first: bool = False) -> bytes:
+        """Bytes of one token; empty for an id that the tokenizer doesn't know (padding of the vocabulary).
+
+        Args:
+            token_id: The token.
+            first: It is the first visible token of the text.
+        """
+        if first and self._first_token_marker:
+            name = self._tokenizer.id_to_token(token_id) or ""
+            return self._encode(name.replace(self._first_token_marker, ""))
+        known = self._known.get(token_id)
+        if known is None:
+            known = self._encode(self._tokenizer.id_to_token(token_id) or "")
+            self._known[token_id] = known
+        return known
+
+    def _encode(self, name: str) -> bytes:
+        if self._byte_level:
+            try:
+                return bytes(_BYTE_LEVEL_ALPHABET[character] for character in name)
+            except KeyError:  # an added token, whose name is its text
+                return name.encode()
+        for old, new in self._replacements:
+            name = name.replace(old, new)
+        if self._byte_fallback and (match := _BYTE_TOKEN.fullmatch(name)):
+            return bytes([int(match[1], 16)])
+        return name.encode()
+
+    def _read(self, state: dict[str, Any] | None) -> None:
+        steps = [state] if state and state["type"] != "Sequence" else (state or {}).get("decoders", [])
+        kinds = [step["type"] for step in steps]
+        fused = False
+        for step in steps:
+            kind = step["type"]
+            if kind == "ByteLevel" and len(kinds) == 1:
+                self._byte_level = True
+            elif kind == "Replace" and "String" in step["pattern"] and not fused:
+                self._replacements.append((step["pattern"]["String"], step["content"]))
+            elif kind == "Metaspace" and not fused:
+                self._replacements.append((step["replacement"], " "))
+                if step.get("prepend_scheme", "always") != "never":
+                    self._first_token_marker = step["replacement"]
+            elif kind == "ByteFallback" and not fused:
+                self._byte_fallback = True
+            elif kind == "Fuse":
+                fused = True
+            elif kind == "Strip" and fused and step["content"] == " " and step["stop"] == 0:
+                self.leading_spaces += step["start"]
+            else:
+                raise self._unsupported(kinds)
+        if not (self._byte_level or any(old == _METASPACE for old, _ in self._replacements)):
+            raise self._unsupported(kinds)
+
+    def _unsupported(self, kinds: list[str]) -> TokenizerError:
+        named = " + ".join(kinds) or "none"
+        return TokenizerError(
+            f"{self._where} has the decoder {named}, which is not implemented.",
+            "Use a checkpoint with a byte-level or a SentencePiece-style tokenizer.",
+        )
+
+
+class IncrementalDetokenizer:
+    """Turns generated tokens into text piece by piece; the pieces together are what decoding all at once gives.
+
+    A piece never ends inside a UTF-8 character. Special tokens are one token each and give no text, so no part of one is
+    ever seen. Bytes that are no UTF-8 become U+FFFD as soon as they cannot become a character any more.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        skip_special_tokens: Leave special tokens out of the text; False writes them by name.
+    """
+
+    def __init__(self, tokenizer: ChatTokenizer, *, skip_special_tokens: bool = True) -> None:
+        self._tokens = tokenizer.token_bytes
+        self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._first = True
+        self._spaces_to_strip = self._tokens.leading_spaces
+
+    def push(self, token_id: int) -> str:
+        """Take the next token; returns the text that became complete, possibly none."""
+        if token_id in self._skipped:
+            return ""
+        text = self._utf8.decode(self._tokens.of(token_id, first=self._first))
+        self._first = False
+        return self._strip(text)
+
+    def flush(self) -> str:
+        """End of the tokens: returns what was held back (a cut character becomes U+FFFD)."""
+        return self._strip(self._utf8.decode(b"", final=True))
+
+    def _strip(self, text: str) -> str:
+        while self._spaces_to_strip and text:
+            if text[0] != " ":
+                self._spaces_to_strip = 0
+                break
+            text = text[1:]
+            self._spaces_to_strip -= 1
+        return text
+
+
+class StopStrings:
+    """Ends a streamed text before the first stop string, wherever the pieces are cut.
+
+    Text that may turn out to be the beginning of a stop string is held back until it is decided. The stop string that is
+    completed first wins; of two that are completed by the same character, the longer one.
+
+    Args:
+        stops: The stop strings; none is fine.
+
+    Raises:
+        InvalidRequestError: One of them is empty.
+    """
+
+    def __init__(self, stops: Iterable[str]) -> None:
+        self._stops = tuple(dict.fromkeys(stops))
+        if "" in self._stops:
+            raise InvalidRequestError("A stop string is empty.", "Remove it from stop.")
+        self._longest = max(map(len, self._stops), default=0)
+        self._held = ""
+        self._stopped = False
+
+    def push(self, text: str) -> tuple[str, bool]:
+        """Take the next piece of text.
+
+        Returns:
+            The text that may be shown, and whether a stop string was completed; after that nothing more is shown.
+        """
+        if self._stopped:
+            return "", True
+        if not self._stops:
+            return text, False
+        self._held += text
+        found = [(start + len(stop), start) for stop in self._stops if (start := self._held.find(stop)) >= 0]
+        if found:
+            self._stopped = True
+            shown, self._held = self._held[: min(found)[1]], ""
+            return shown, True
+        keep = self._undecided()
+        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
+        return shown, False
+
+    def flush(self) -> str:
+        """End of the text: returns what was held back and turned out not to be a stop string."""
+        held, self._held = self._held, ""
+        return held
+
+    def _undecided(self) -> int:
+        """Length of the longest end of the held text that begins a stop string."""
+        for length in range(min(self._longest - 1, len(self._held)), 0, -1):
+            if any(stop.startswith(self._held[-length:]) for stop in self._stops):
+                return length
+        return 0
+
+
+def _byte_level_alphabet() -> dict[str, int]:
+    """The 256 characters of byte-level BPE: printable Latin-1 bytes are themselves, others U+0100 and up in order."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTE_LEVEL_ALPHABET = _byte_level_alphabet()

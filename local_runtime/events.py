@@ -1,0 +1,125 @@
+"""What the engine says back about one request, and about itself.
+
+Standard library only, like :mod:`local_runtime.options`: both sides of the worker's pipe use these.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+if TYPE_CHECKING:
+    from local_runtime.errors import LocalRuntimeError
+
+__all__ = ["EngineState", "EngineStats", "Event", "Failed", "FinishReason", "Finished", "TextDelta", "Timings", "Usage"]
+
+FinishReason = Literal["stop", "length", "cancelled"]
+EngineState = Literal["stopped", "loading", "ready"]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer.
+
+    Attributes:
+        prompt_tokens: Tokens of the prompt, the chat template's own included.
+        completion_tokens: Tokens that were generated, an end-of-sequence token included.
+        cached_tokens: Prompt tokens whose keys and values were already there and needed no prefill.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of one answer went, in seconds.
+
+    Attributes:
+        queue_s: From the arrival in the engine until the first prefill began; includes tokenising the prompt.
+        prefill_s: From the beginning of the prefill to the first token.
+        decode_s: From the first token to the end.
+        ttft_s: From the arrival in the engine to the first token; 0 if there was none.
+    """
+
+    queue_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    ttft_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    """A further piece of the answer.
+
+    Attributes:
+        text: The text; whole characters only.
+        tokens: How many tokens were generated since the last delta (text may be held back over several tokens).
+    """
+
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The last event of an answer that ended well.
+
+    Attributes:
+        reason: ``"stop"`` (end-of-sequence token or stop string), ``"length"`` (max_tokens or the end of the context)
+            or ``"cancelled"``.
+        usage: Tokens of the prompt and the answer.
+        timings: Where the time went.
+    """
+
+    reason: FinishReason
+    usage: Usage = field(default_factory=Usage)
+    timings: Timings = field(default_factory=Timings)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The last event of an answer that ended badly.
+
+    Attributes:
+        error: What went wrong; carries a stable ``code``.
+    """
+
+    error: LocalRuntimeError
+
+
+Event: TypeAlias = "TextDelta | Finished | Failed"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """The engine at one moment.
+
+    Attributes:
+        state: ``"stopped"`` (no worker), ``"loading"`` or ``"ready"``; the other fields are 0 unless it is ready.
+        running: Requests that hold pages of the key-value cache.
+        waiting: Requests that wait for pages or for a free place.
+        max_sequences: How many requests can run at the same time.
+        pages_total: Pages of the key-value cache.
+        pages_free: Pages that hold nothing.
+        page_tokens: Tokens in a page.
+        rss_mib: Resident memory of the engine's process in MiB.
+        peak_rss_mib: The highest resident memory so far in MiB.
+        requests_total: Requests that were submitted since the model was loaded.
+        prompt_tokens_total: Prompt tokens that were prefilled since then.
+        completion_tokens_total: Tokens that were generated since then.
+    """
+
+    state: EngineState = "stopped"
+    running: int = 0
+    waiting: int = 0
+    max_sequences: int = 0
+    pages_total: int = 0
+    pages_free: int = 0
+    page_tokens: int = 0
+    rss_mib: float = 0.0
+    peak_rss_mib: float = 0.0
+    requests_total: int = 0
+    prompt_tokens_total: int = 0
+    completion_tokens_total: int = 0

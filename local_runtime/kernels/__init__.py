@@ -1,0 +1,1 @@
+"""Tensor programs written for the targets, one package per kind of device."""

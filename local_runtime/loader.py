@@ -1,0 +1,264 @@
+"""From a request to load a model to a model that answers: find it, prepare it if this machine hasn't yet, start it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from local_runtime.build import BuildRequest, Prepared, find_prepared
+from local_runtime.checkpoint import Checkpoint
+from local_runtime.child_process import python_command, python_environment
+from local_runtime.errors import (
+    CompileError,
+    InvalidRequestError,
+    LocalRuntimeError,
+    OutOfMemoryError,
+    TargetError,
+    error_from_code,
+)
+from local_runtime.generation_config import recommended_sampling
+from local_runtime.models.registry import model_weight_specs
+from local_runtime.options import LoadOptions, ModelInfo, Progress, SamplingOptions
+from local_runtime.paths import cache_folder, model_folder
+from local_runtime.quantization import GROUP_SIZE, Quantization
+from local_runtime.target import ResolvedTarget, cuda_devices
+from local_runtime.tokenizer import ChatTokenizer
+
+if TYPE_CHECKING:
+    from local_runtime.models.config import ModelConfig
+    from local_runtime.models.spec import WeightSpec
+    from local_runtime.runner import TvmRunner
+
+__all__ = ["LoadedModel", "load"]
+
+ProgressCallback = Callable[[Progress], None]
+
+_AUTO_F16_LIMIT_PARAMETERS = 100_000_000
+"""``quant="auto"``: up to this size a model stays in float16, where 4 bits would cost quality and save nothing to speak of."""
+
+_DEFAULT_CONTEXT_LIMIT_TOKENS = 8192
+"""Context that is served when nobody says: the model's own, but no more than this, for its cache is memory."""
+
+_CACHE_SHARE_OF_FREE_MEMORY = 0.5
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that is ready to answer.
+
+    Attributes:
+        runner: Runs prefill and decode.
+        tokenizer: Text to tokens and back, with the chat template.
+        info: What was loaded.
+        recommended_sampling: How the model's makers want tokens to be drawn.
+    """
+
+    runner: TvmRunner
+    tokenizer: ChatTokenizer
+    info: ModelInfo
+    recommended_sampling: SamplingOptions
+
+
+def load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
+    """Load a model, converting and compiling it first if the cache has nothing for this machine.
+
+    Args:
+        options: Which model, and how.
+        on_progress: Told what is being done.
+
+    Raises:
+        LocalRuntimeError: The checkpoint, the tokenizer, the target, the compiler or the memory refuses; the message says which.
+    """
+    try:
+        return _load(options, on_progress)
+    except (CompileError, TargetError, OutOfMemoryError) as error:
+        if options.target != "auto" or not cuda_devices():
+            raise
+        # Nobody asked for the GPU by name, and the device always answers, also with a full card or no CUDA compiler.
+        on_progress(Progress("resolve", None, f"The GPU cannot be used, so the processor is: {error.message}"))
+        return _load(replace(options, target="cpu"), on_progress)
+
+
+def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
+    started = time.perf_counter()
+    on_progress(Progress("resolve", None, options.model))
+    folder = model_folder(options.model)
+    checkpoint = Checkpoint.open(folder)
+    config = checkpoint.config
+    specs = model_weight_specs(config)
+    checkpoint.require(specs)
+    tokenizer = ChatTokenizer.from_folder(folder, config.vocab_size)
+    recommended = recommended_sampling(folder)
+    parameters = checkpoint.parameter_count(specs)
+    quant = options.quant if options.quant != "auto" else _recommended_quant(parameters, specs)
+    context_tokens = _context_tokens(options.context_tokens, config.context_tokens)
+
+    request = BuildRequest(str(folder), quant, options.target, str(cache_folder(options.cache_dir)))
+    prepared = find_prepared(request, checkpoint)
+    compiled = prepared is None
+    if prepared is None:
+        prepared = _build_in_own_process(request, checkpoint, on_progress)
+
+    on_progress(Progress("load", None, "weights"))
+    from local_runtime.runner import TvmRunner
+    from local_runtime.weights import open_weights
+
+    weights = {(name, part): array for name, part, array in open_weights(prepared.weights, verify=False)}
+    threads = options.threads or _default_threads()
+    token_bytes = _cache_bytes_per_token(config, prepared.target, quant)
+    total_tokens = _cache_tokens(context_tokens, options.max_sequences, token_bytes)
+    runner = TvmRunner(
+        prepared.target,
+        prepared.artifact,
+        weights,
+        vocab_size=config.vocab_size,
+        context_tokens=context_tokens,
+        max_sequences=options.max_sequences,
+        total_tokens=total_tokens,
+        threads=threads,
+    )
+    if prepared.target.kind != "cpu":
+        _try_out(runner, prepared.target)
+    runner_info = ModelInfo(
+        name=folder.name,
+        path=str(folder),
+        model_type=config.model_type,
+        quant=quant,
+        target=prepared.target.spec_json,
+        device=_describe_device(prepared.target, threads),
+        context_tokens=context_tokens,
+        vocab_size=config.vocab_size,
+        parameters=parameters,
+        weights_mib=sum(array.nbytes for array in weights.values()) / 2**20,
+        kv_mib=runner.total_pages * runner.page_tokens * token_bytes / 2**20,
+        load_s=time.perf_counter() - started,
+        compiled=compiled,
+    )
+    on_progress(Progress("ready", 1.0, runner_info.device))
+    return LoadedModel(runner, tokenizer, runner_info, recommended)
+
+
+def _try_out(runner: TvmRunner, target: ResolvedTarget) -> None:
+    """Run one token, so that a device's own compiler or driver fails here, where it can be answered for, and not in an answer."""
+    try:
+        runner.add_sequence(0)
+        runner.prefill(0, [0])
+        runner.remove_sequence(0)
+    except LocalRuntimeError:
+        raise
+    except (RuntimeError, ValueError) as error:  # what TVM's errors are
+        raise CompileError(
+            f"The compiled model does not run on {target.name}: {_first_line(error)}.", "Use --target cpu."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of an error's text, or its type's name."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _context_tokens(requested: int | None, available: int) -> int:
+    if requested is None:
+        return min(available, _DEFAULT_CONTEXT_LIMIT_TOKENS)
+    if requested > available:
+        raise InvalidRequestError(
+            f"context_tokens is {requested}, but the model's context is {available} tokens.",
+            f"Ask for at most {available}.",
+        )
+    return requested
+
+
+def _recommended_quant(parameters: int, specs: list[WeightSpec]) -> Quantization:
+    whole_groups = all(spec.shape[1] % GROUP_SIZE == 0 for spec in specs if spec.kind != "vector")
+    return "q4" if parameters > _AUTO_F16_LIMIT_PARAMETERS and whole_groups else "f16"
+
+
+def _default_threads() -> int:
+    process = psutil.Process()
+    allowed = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else (psutil.cpu_count() or 1)
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def _cache_bytes_per_token(config: ModelConfig, target: ResolvedTarget, quant: str) -> int:
+    element_bytes = 4 if target.kind == "cpu" or quant == "f32" else 2
+    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * element_bytes
+
+
+def _cache_tokens(context_tokens: int, max_sequences: int, token_bytes: int) -> int:
+    """Room for every sequence at full length, or for as much as half of the free memory holds, but for one at least."""
+    affordable = int(psutil.virtual_memory().available * _CACHE_SHARE_OF_FREE_MEMORY) // token_bytes
+    if affordable < context_tokens:
+        raise OutOfMemoryError(
+            f"A context of {context_tokens} tokens needs {context_tokens * token_bytes / 2**20:.0f} MiB of cache, "
+            f"more than half of the free memory.",
+            f"Ask for a context of at most {max(affordable, 0)} tokens (context_tokens), or close other programs.",
+        )
+    return min(context_tokens * max_sequences, affordable)
+
+
+def _describe_device(target: ResolvedTarget, threads: int) -> str:
+    if target.kind == "cpu":
+        return f"{target.name}, {threads} thread{'s' if threads != 1 else ''}"
+    return f"{target.name} ({target.kind}:{target.index})"
+
+
+def _build_in_own_process(request: BuildRequest, checkpoint: Checkpoint, on_progress: ProgressCallback) -> Prepared:
+    """Run :mod:`local_runtime.build` and pass its progress on."""
+    environment = python_environment()
+    environment.pop("TVM_USE_RUNTIME_LIB", None)  # the build process is the one that needs the compiler
+    process = subprocess.Popen(
+        python_command("local_runtime.build"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        encoding="utf-8",
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    stderr_tail: deque[str] = deque(maxlen=20)
+    drain = Thread(target=stderr_tail.extend, args=(process.stderr,), daemon=True)
+    drain.start()
+    outcome: dict[str, Any] = {}
+    try:
+        with contextlib.suppress(BrokenPipeError):  # It ended at once: its exit code and last words tell why.
+            json.dump(asdict(request), process.stdin)
+            process.stdin.close()
+        for line in process.stdout:
+            message = json.loads(line)
+            if "progress" in message:
+                on_progress(Progress(**message["progress"]))
+            else:
+                outcome = message
+        code = process.wait()
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        drain.join(timeout=1.0)
+        process.stdout.close()
+        process.stderr.close()
+    if "error" in outcome:
+        raise error_from_code(outcome["error"]["code"], outcome["error"]["message"], outcome["error"]["mend"])
+    if "done" not in outcome:
+        if code in (-9, 137):
+            raise OutOfMemoryError(
+                "Preparing the model was killed, most likely for memory.", "Close other programs, or use q4."
+            )
+        last = stderr_tail[-1].strip() if stderr_tail else "it said nothing"
+        raise CompileError(f"Preparing the model ended with exit code {code}: {last}.", "Please report it.")
+    done = outcome["done"]
+    prepared = Prepared(ResolvedTarget(**done["target"]), Path(done["artifact"]), Path(done["weights"]))
+    return find_prepared(request, checkpoint) or prepared

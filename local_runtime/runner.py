@@ -1,0 +1,207 @@
+"""Runs a compiled model: the only module that touches tensors while answers are made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import tvm_ffi
+
+from local_runtime.artifact import read_artifact
+from local_runtime.errors import CompileError, OutOfMemoryError
+from local_runtime.tvm_runtime import Device, load_objects, set_threads, shape_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from local_runtime.target import ResolvedTarget
+
+__all__ = ["TvmRunner"]
+
+Logits = npt.NDArray[np.float32]
+
+_OUT_OF_MEMORY_WORDS = ("out of memory", "out_of_memory", "bad_alloc", "cannot allocate")
+"""How allocators say it; TVM passes their words on in an error of its own."""
+
+
+class TvmRunner:
+    """A loaded model with its key-value cache.
+
+    Not safe for use from several threads. Sequences are known by numbers that the caller chooses.
+
+    Args:
+        target: The device.
+        artifact: Folder of the compiled code.
+        weights: The converted weights by ``(name, part)``, memory-mapped.
+        vocab_size: Columns of the logits.
+        context_tokens: Most tokens in one sequence.
+        max_sequences: Most sequences at a time.
+        total_tokens: Tokens that the key-value cache holds for all sequences together.
+        threads: Threads of a CPU kernel.
+
+    Raises:
+        CompileError: The compiled code is torn or was made for other weights.
+        TargetError: The device doesn't answer.
+        OutOfMemoryError: The device has no room for the weights or for the cache.
+    """
+
+    def __init__(
+        self,
+        target: ResolvedTarget,
+        artifact: Path,
+        weights: Mapping[tuple[str, Any], npt.NDArray[Any]],
+        *,
+        vocab_size: int,
+        context_tokens: int,
+        max_sequences: int,
+        total_tokens: int,
+        threads: int,
+    ) -> None:
+        manifest = read_artifact(artifact)
+        if manifest is None:
+            raise CompileError(f"The compiled model {artifact} is damaged.", "Delete that folder; it is made again.")
+        self.vocab_size, self.context_tokens = vocab_size, context_tokens
+        self.max_sequences: int = min(max_sequences, manifest["max_batch"])
+        self.page_tokens: int = manifest["page_tokens"]
+        # No larger than the context, for the cache's buffers are made for a whole chunk; but a decode is one token of each
+        # sequence in the same buffers.
+        chunk_tokens = min(manifest["prefill_chunk_tokens"], self._whole_pages(context_tokens))
+        self.prefill_chunk_tokens: int = max(chunk_tokens, self.max_sequences)
+        capacity_tokens = self._whole_pages(total_tokens)
+        self._device = Device(target.kind, target.index)
+        if target.kind == "cpu":
+            set_threads(threads)
+        vm = load_objects([artifact / name for name in manifest["objects"]], self._device)
+        self._prefill, self._decode = vm["prefill"], vm["decode"]
+        self._vm = vm
+        self._weights = weights  # keeps the memory mapping alive as long as the tensors over it
+        self._parameters = [self._to_device(_find(weights, name)) for name in manifest["parameters"]]
+        self._bind_cache_functions()
+        try:
+            self._cache = vm["create_cache"](
+                *(
+                    shape_of([value])
+                    for value in (
+                        self.max_sequences,
+                        capacity_tokens,
+                        self.prefill_chunk_tokens,
+                        self.page_tokens,
+                    )
+                )
+            )
+        except (RuntimeError, MemoryError) as error:
+            raise OutOfMemoryError(
+                f"There is no room for a key-value cache of {capacity_tokens} tokens.",
+                "Ask for a smaller context (context_tokens) or fewer sequences at a time.",
+            ) from error
+        self.total_pages = self.available_pages()  # the runtime rounds up by a page of its own
+
+    def _bind_cache_functions(self) -> None:
+        get = tvm_ffi.get_global_func
+        self._add = get("vm.builtin.kv_state_add_sequence")
+        self._remove = get("vm.builtin.kv_state_remove_sequence")
+        self._begin = get("vm.builtin.kv_state_begin_forward")
+        self._end = get("vm.builtin.kv_state_end_forward")
+        self._free_pages = get("vm.builtin.attention_kv_cache_get_num_available_pages")
+
+    def add_sequence(self, sequence_id: int) -> None:
+        """Start an empty sequence."""
+        self._add(self._cache, sequence_id)
+
+    def remove_sequence(self, sequence_id: int) -> None:
+        """End a sequence and free its pages."""
+        self._remove(self._cache, sequence_id)
+
+    def available_pages(self) -> int:
+        """Pages of the key-value cache that are free."""
+        return int(self._free_pages(self._cache))
+
+    def prefill(self, sequence_id: int, token_ids: Sequence[int]) -> Logits:
+        """Append tokens to a sequence, at most ``prefill_chunk_tokens``; logits float32 ``[vocab]`` after the last.
+
+        Raises:
+            ValueError: There are more tokens than the cache's buffers hold.
+            OutOfMemoryError: The cache has no page left, or the device no memory.
+        """
+        _check_count("tokens of one prefill", len(token_ids), self.prefill_chunk_tokens)
+        ids = self._to_device(np.asarray(token_ids, np.int32))
+        last = self._to_device(np.asarray([len(token_ids) - 1], np.int32))
+        logits = self._forward(
+            [sequence_id], [len(token_ids)], lambda: self._prefill(ids, last, self._cache, self._parameters)
+        )
+        row: Logits = logits[0]
+        return row
+
+    def decode(self, sequence_ids: Sequence[int], token_ids: Sequence[int]) -> Logits:
+        """Append one token to each of some sequences; logits float32 ``[len(sequence_ids), vocab]``.
+
+        Raises:
+            ValueError: There are more sequences than the cache was made for.
+            OutOfMemoryError: The cache has no page left, or the device no memory.
+        """
+        _check_count("sequences of one decode", len(sequence_ids), self.max_sequences)
+        ids = self._to_device(np.asarray(token_ids, np.int32))
+        ones = [1] * len(sequence_ids)
+        return self._forward(sequence_ids, ones, lambda: self._decode(ids, self._cache, self._parameters))
+
+    def _forward(self, sequence_ids: Sequence[int], new_tokens: Sequence[int], compute: Callable[[], Any]) -> Logits:
+        """Reserve the new tokens' places in the cache, compute, and give the logits.
+
+        After an exception the cache counts tokens that were not computed: their sequences must be removed, which frees every
+        page that they took.
+        """
+        try:
+            self._begin(self._cache, shape_of(list(sequence_ids)), shape_of(list(new_tokens)))
+        except RuntimeError as error:
+            if self.available_pages() > 0:
+                raise
+            raise OutOfMemoryError(
+                f"The key-value cache is full: all of its {self.total_pages} pages of {self.page_tokens} tokens are in use.",
+                "Ask for less at the same time, or load the model where more memory is free.",
+            ) from error
+        try:
+            return self._device.fetch(compute())
+        except RuntimeError as error:
+            if not any(words in str(error).lower() for words in _OUT_OF_MEMORY_WORDS):
+                raise
+            raise OutOfMemoryError(
+                "There was no memory left to compute the next tokens.",
+                "Close other programs, or load the model with a smaller context_tokens or fewer sequences at a time.",
+            ) from error
+        finally:
+            self._end(self._cache)
+
+    def close(self) -> None:
+        """Give the memory back."""
+        del self._cache, self._parameters, self._weights, self._prefill, self._decode, self._vm
+
+    def _whole_pages(self, tokens: int) -> int:
+        """``tokens``, rounded up to whole pages."""
+        return -(-tokens // self.page_tokens) * self.page_tokens
+
+    def _to_device(self, array: npt.NDArray[Any]) -> Any:
+        try:
+            return self._device.view(array)
+        except RuntimeError as error:
+            raise OutOfMemoryError(
+                f"The device has no room for {array.nbytes / 2**20:.0f} MiB more.",
+                "Use a smaller model, q4, or the CPU.",
+            ) from error
+
+
+def _check_count(what: str, count: int, most: int) -> None:
+    if not 0 < count <= most:
+        raise ValueError(f"{count} {what}: at least 1 and at most {most} can be computed at once")
+
+
+def _find(weights: Mapping[tuple[str, Any], npt.NDArray[Any]], parameter: str) -> npt.NDArray[Any]:
+    name, _, part = parameter.rpartition(".")
+    try:
+        return weights[name, part]
+    except KeyError:
+        raise CompileError(
+            f"The compiled model wants the weight {parameter}, which the converted weights lack.",
+            "Delete the cache folder (hybridllm doctor names it); both are made again.",
+        ) from None

@@ -1,0 +1,61 @@
+"""One sequence of tokens on its way through the engine: its tokens, how many of them the cache holds, its pages."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+__all__ = ["Sequence", "SequenceState"]
+
+
+class SequenceState(enum.Enum):
+    """Where a sequence stands."""
+
+    WAITING = "waiting"
+    PREFILLING = "prefilling"
+    RUNNING = "running"
+    DONE = "done"
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """The tokens of one request.
+
+    The cache holds the keys and values of ``tokens[:cached]``. What is not cached yet is prefilled in chunks; once only
+    the newest token is missing, the sequence is decoded. A sequence that loses its pages starts again with
+    ``cached = 0`` and prefills its prompt together with the tokens generated so far, so nothing of the answer is lost.
+
+    Attributes:
+        sequence_id: The runner's name for it; unique as long as the engine lives.
+        tokens: The prompt, then what was generated.
+        prompt_tokens: How many of ``tokens`` are the prompt.
+        max_tokens: The most tokens to generate, at least 1.
+        cached: How many of ``tokens`` the key-value cache holds.
+        state: Where it stands; only the scheduler changes it.
+        reserved_pages: Pages that the scheduler keeps for it.
+        alone: Never decode it in one batch with others (it was in a batch that failed).
+    """
+
+    sequence_id: int
+    tokens: list[int]
+    max_tokens: int
+    prompt_tokens: int = field(init=False)
+    cached: int = 0
+    state: SequenceState = SequenceState.WAITING
+    reserved_pages: int = 0
+    alone: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.tokens or self.max_tokens < 1:
+            raise ValueError("a sequence needs at least one prompt token and room for one more")
+        self.prompt_tokens = len(self.tokens)
+
+    @property
+    def generated(self) -> int:
+        """How many tokens were generated."""
+        return len(self.tokens) - self.prompt_tokens
+
+    @property
+    def max_total_tokens(self) -> int:
+        """The most tokens that this sequence can come to: prompt and answer."""
+        return self.prompt_tokens + self.max_tokens

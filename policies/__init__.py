@@ -1,0 +1,32 @@
+"""The decision: facts in, decision out. Pure: no I/O beyond reading a policy file, no clock, no sockets."""
+
+from policies.condition import OPERATORS, Condition
+from policies.decision import Decision, RuleVerdict, StruckOut, decide
+from policies.errors import PolicyFileError
+from policies.facts import CONNECTIVITY, FACT_KINDS, WEEKDAYS, Facts, Place
+from policies.loader import DETECTORS, load_policy, parse_policy, preset_names
+from policies.schema import DEVICE_ZONE, LOCAL, Labels, Policy, Rule
+
+__all__ = [
+    "CONNECTIVITY",
+    "DETECTORS",
+    "DEVICE_ZONE",
+    "FACT_KINDS",
+    "LOCAL",
+    "OPERATORS",
+    "WEEKDAYS",
+    "Condition",
+    "Decision",
+    "Facts",
+    "Labels",
+    "Place",
+    "Policy",
+    "PolicyFileError",
+    "Rule",
+    "RuleVerdict",
+    "StruckOut",
+    "decide",
+    "load_policy",
+    "parse_policy",
+    "preset_names",
+]

@@ -1,0 +1,148 @@
+"""What a policy is, once it has been read: immutable, hashable by meaning, free of I/O."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from policies.condition import Condition
+
+__all__ = ["DEVICE_ZONE", "LOCAL", "Labels", "Policy", "Rule"]
+
+LOCAL = "local"
+"""Name of the place on this device."""
+
+DEVICE_ZONE = "device"
+"""The zone of that place; it sees every label and no policy can say otherwise."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """How sensitive a request can be."""
+
+    order: tuple[str, ...]
+    """Labels from the least to the most sensitive."""
+
+    unlabeled: str
+    """What counts when nobody said anything."""
+
+    tags: Mapping[str, str] = field(default_factory=dict)
+    """Label of each tag that a caller may give."""
+
+    @cached_property
+    def rank(self) -> dict[str, int]:
+        """Position of each label in ``order``."""
+        return {label: index for index, label in enumerate(self.order)}
+
+    @property
+    def top(self) -> str:
+        """The most sensitive label."""
+        return self.order[-1]
+
+    def join(self, first: str, second: str) -> str:
+        """The more sensitive of two labels; one that is not in ``order`` counts as the top label."""
+        highest = len(self.order) - 1
+        return self.order[max(self.rank.get(first, highest), self.rank.get(second, highest))]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: where to go when all its conditions hold."""
+
+    name: str
+    """Name, unique in the policy."""
+
+    when: tuple[Condition, ...]
+    """Conditions; all must hold."""
+
+    route: tuple[str, ...]
+    """Places in order of preference."""
+
+    location: str = field(compare=False)
+    """Where it stands, as ``file:line``."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A whole policy. Make one with ``load_policy``; one that is made by hand has to be as consistent by itself."""
+
+    name: str
+    """Name, as the file gives it."""
+
+    labels: Labels
+    """The labels."""
+
+    zones: Mapping[str, str]
+    """The most sensitive label that each zone may see; a zone that is not here sees nothing."""
+
+    rules: tuple[Rule, ...]
+    """Rules; the first that matches decides."""
+
+    default: tuple[str, ...]
+    """Places in order of preference when no rule matches."""
+
+    detectors: tuple[str, ...] = ()
+    """Detectors that may raise a request's label."""
+
+    description: str = ""
+    """What it is for."""
+
+    file: str = field(default="", compare=False)
+    """The file that it came from, as the user named it."""
+
+    default_location: str = field(default="", compare=False)
+    """Where ``default`` stands, as ``file:line``."""
+
+    def may_see(self, zone: str, label: str) -> bool:
+        """Whether a zone may see a request with this label.
+
+        The device sees everything. Every other zone never sees the top label, nor one that is unknown, nor one above
+        its ceiling, nor anything at all without a ceiling: whatever the file says.
+        """
+        if zone == DEVICE_ZONE:
+            return True
+        ceiling = self.zones.get(zone)
+        rank = self.labels.rank
+        if ceiling is None or label not in rank or ceiling not in rank:
+            return False
+        return rank[label] <= rank[ceiling] and rank[label] < len(self.labels.order) - 1
+
+    @cached_property
+    def tests(self) -> tuple[tuple[Any, ...], ...]:
+        """For each rule the compiled tests of its conditions, ready to be called."""
+        return tuple(tuple(condition.test for condition in rule.when) for rule in self.rules)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The policy's meaning as plain values, in the shape of its file."""
+        return {
+            "version": 1,
+            "name": self.name,
+            "labels": {
+                "order": list(self.labels.order),
+                "unlabeled": self.labels.unlabeled,
+                "tags": dict(sorted(self.labels.tags.items())),
+            },
+            "zones": dict(sorted(self.zones.items())),
+            "detectors": list(self.detectors),
+            "rules": [
+                {
+                    "name": rule.name,
+                    "when": [condition.to_dict() for condition in rule.when],
+                    "route": list(rule.route),
+                }
+                for rule in self.rules
+            ],
+            "default": list(self.default),
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 of the policy's meaning as hexadecimal digits; comments and layout do not change it."""
+        canonical = json.dumps(self.to_dict(), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,188 @@
+"""A real HTTP server on loopback that records every byte which reaches it and misbehaves as it is told."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+
+Behaviour = Callable[["Exchange"], None]
+
+
+class Exchange:
+    """One request and the connection to answer it on."""
+
+    def __init__(self, connection: socket.socket, raw: bytes, server: LoopbackServer) -> None:
+        self.connection = connection
+        self.server = server
+        head, _, self.body = raw.partition(b"\r\n\r\n")
+        lines = head.decode("latin-1").split("\r\n")
+        self.method, self.path, _ = lines[0].split(" ", 2)
+        self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
+        self.json = json.loads(self.body) if self.body else None
+
+    def send(self, data: bytes) -> None:
+        self.connection.sendall(data)
+
+    def head(self, status: int = 200, headers: dict[str, str] | None = None) -> None:
+        fields = {"Content-Type": "text/event-stream", **(headers or {})}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        self.send(f"HTTP/1.1 {status} Said\r\n{lines}Connection: close\r\n\r\n".encode("latin-1"))
+
+    def wait(self, seconds: float) -> None:
+        """Wait, but not beyond the server's own end."""
+        self.server.stopping.wait(seconds)
+
+
+class LoopbackServer:
+    """Each request gets the next behaviour; the last one goes on for ever."""
+
+    def __init__(self, *behaviours: Behaviour, port: int = 0) -> None:
+        self.behaviours = list(behaviours)
+        self.exchanges: list[Exchange] = []
+        self.received = bytearray()
+        self.connections = 0
+        self.stopping = threading.Event()
+        self._socket = socket.create_server(("127.0.0.1", port))
+        self.port = int(self._socket.getsockname()[1])
+        self._socket.settimeout(0.05)
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def __enter__(self) -> LoopbackServer:
+        self._start(self._accept)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.stopping.set()
+        self._socket.close()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def _start(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                connection, _ = self._socket.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            self.connections += 1
+            self._start(self._serve, connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.settimeout(5)
+            raw = b""
+            while b"\r\n\r\n" not in raw or len(raw) < _whole_length(raw):
+                piece = connection.recv(65536)
+                if not piece:
+                    return
+                self.received += piece
+                raw += piece
+            exchange = Exchange(connection, raw, self)
+            index = min(len(self.exchanges), len(self.behaviours) - 1)
+            self.exchanges.append(exchange)
+            self.behaviours[index](exchange)
+
+
+def _whole_length(raw: bytes) -> int:
+    head, _, _ = raw.partition(b"\r\n\r\n")
+    for line in head.split(b"\r\n"):
+        if line.lower().startswith(b"content-length:"):
+            return len(head) + 4 + int(line.split(b":")[1])
+    return len(head) + 4
+
+
+def chunk(text: str | None = None, finish: str | None = None, **more: object) -> bytes:
+    """One server-sent chat completion chunk."""
+    delta = {} if text is None else {"content": text}
+    body = {
+        "id": "c",
+        "object": "chat.completion.chunk",
+        "model": "cloud-model-7",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+        **more,
+    }
+    return b"data: " + json.dumps(body, ensure_ascii=False).encode() + b"\n\n"
+
+
+USAGE = b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def whole_stream(*texts: str) -> bytes:
+    return chunk("", role="assistant") + b"".join(map(chunk, texts)) + chunk(finish="stop") + USAGE + DONE
+
+
+def answer(*texts: str) -> Behaviour:
+    """A whole answer."""
+    return stream(whole_stream(*(texts or ("Hello", " from", " afar."))))
+
+
+def stream(data: bytes, *, piece: int = 0, headers: dict[str, str] | None = None) -> Behaviour:
+    """These bytes as the body, in pieces of so many bytes, then the end of the connection."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.head(headers=headers)
+        step = piece or max(1, len(data))
+        for start in range(0, len(data), step):
+            exchange.send(data[start : start + step])
+            if piece:
+                time.sleep(0.0005)
+
+    return behave
+
+
+def status(code: int, body: bytes = b"{}", headers: dict[str, str] | None = None) -> Behaviour:
+    def behave(exchange: Exchange) -> None:
+        exchange.head(code, {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})})
+        exchange.send(body)
+
+    return behave
+
+
+def silent(seconds: float = 30.0) -> Behaviour:
+    """Nothing at all."""
+    return lambda exchange: exchange.wait(seconds)
+
+
+def stalls_after(data: bytes, seconds: float = 30.0) -> Behaviour:
+    def behave(exchange: Exchange) -> None:
+        exchange.head()
+        exchange.send(data)
+        exchange.wait(seconds)
+
+    return behave
+
+
+def reset(after: bytes | None = None) -> Behaviour:
+    """A TCP reset before the head, or after a part of the body."""
+
+    def behave(exchange: Exchange) -> None:
+        if after is not None:
+            exchange.head()
+            exchange.send(after)
+            time.sleep(0.05)
+        exchange.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        exchange.connection.close()
+
+    return behave
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])

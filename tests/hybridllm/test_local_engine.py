@@ -1,0 +1,200 @@
+"""The device for real: a small checkpoint, compiled, behind the client, through the worker's process."""
+
+import os
+import signal
+import sys
+import time
+
+import psutil
+import pytest
+
+from hybridllm import HybridClient
+from hybridllm.backends.local import LocalBackend, from_local_error
+from hybridllm.errors import (
+    BadRequest,
+    ContextLengthExceeded,
+    DeadlineExceeded,
+    EngineError,
+    ModelError,
+    StreamInterrupted,
+)
+from hybridllm.types import ChatRequest
+from local_runtime.errors import error_from_code
+from tests.hybridllm.faces import AwaitedFace, text_of
+from tests.local_runtime.checkpoints import llama_config, write_checkpoint
+
+HELLO = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A random checkpoint, which never ends by itself, and a cache for it."""
+    checkpoint = write_checkpoint(tmp_path_factory.mktemp("checkpoint"), llama_config())
+    return checkpoint, tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def client(folders):
+    progress = []
+    checkpoint, cache = folders
+    with HybridClient(
+        checkpoint, quant="f32", cache_dir=cache, context_tokens=256, on_progress=progress.append
+    ) as made:
+        made.progress = progress
+        assert made.model_info is None
+        assert made.engine_stats().state == "stopped"
+        yield made
+
+
+def test_it_loads_and_tells_its_progress(client):
+    info = client.load()
+    assert (info.model_type, info.quant, info.context_tokens) == ("llama", "f32", 256)
+    assert client.model_info == info
+    assert client.progress[-1].stage == "ready"
+    assert {"resolve", "convert", "compile", "load"} & {step.stage for step in client.progress}
+
+
+def test_an_answer_is_greedy_and_the_same_in_both_faces(client, folders):
+    asked = {"messages": HELLO, "temperature": 0, "max_tokens": 12}
+    whole = client.chat.completions.create(**asked)
+    assert whole.choices[0].finish_reason in ("stop", "length")
+    assert whole.usage.completion_tokens <= 12
+    assert whole.route.served_by == "local"
+    assert whole.route.ttft_ms > 0
+    with client.chat.completions.create(stream=True, **asked) as stream:
+        assert text_of(list(stream)) == whole.choices[0].message.content
+    checkpoint, cache = folders
+    awaited = AwaitedFace(model=checkpoint, quant="f32", cache_dir=cache, context_tokens=256)
+    try:
+        assert awaited.create(**asked).choices[0].message.content == whole.choices[0].message.content
+    finally:
+        awaited.close()
+
+
+def test_a_seed_makes_it_repeatable_and_stop_ends_it(client):
+    asked = {"messages": HELLO, "temperature": 1, "max_tokens": 20, "seed": 3, "top_k": 50}
+    first = client.chat.completions.create(**asked).choices[0].message.content
+    assert client.chat.completions.create(**asked).choices[0].message.content == first
+    assert len(first) > 2
+    stopped = client.chat.completions.create(**asked, stop=[first[1:3]])
+    assert stopped.choices[0].finish_reason == "stop"
+    assert stopped.choices[0].message.content == first[: first.index(first[1:3])]
+
+
+def wait_until(condition, seconds=5.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_closing_a_stream_frees_its_pages(client):
+    client.load()
+    free = client.engine_stats().pages_free
+    in_use = []
+    while not any(in_use) and len(in_use) < 10:  # on a busy machine an answer may be whole before anybody looks
+        with client.chat.completions.create(messages=HELLO, stream=True, max_tokens=200) as stream:
+            next(stream)
+            in_use.append(free - client.engine_stats().pages_free)
+    assert any(in_use)
+    wait_until(lambda: client.engine_stats().running == 0)
+    assert client.engine_stats().pages_free == free
+    with pytest.raises(DeadlineExceeded):
+        client.chat.completions.create(messages=HELLO, max_tokens=200, deadline_s=0.001)
+    wait_until(lambda: client.engine_stats().running == 0)
+    assert client.engine_stats().pages_free == free
+
+
+def test_a_prompt_that_is_too_long(client):
+    with pytest.raises(ContextLengthExceeded, match="256"):
+        client.chat.completions.create(messages=[{"role": "user", "content": "word " * 400}])
+
+
+def test_explain_starts_nothing(folders):
+    checkpoint, cache = folders
+    with HybridClient(checkpoint, cache_dir=cache) as other:
+        explained = other.explain(messages=HELLO)
+        assert explained.decision.candidates == ("local",)
+        assert explained.facts.local_ready is False
+        assert other.engine_stats().state == "stopped"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends SIGKILL")
+def test_a_killed_engine_is_an_error_and_the_next_request_starts_it_again(client):
+    client.load()
+    backend = client._client._backends["local"]
+    with client.chat.completions.create(messages=HELLO, stream=True, max_tokens=200) as stream:
+        next(stream)
+        os.kill(backend._engine.worker_pid, signal.SIGKILL)
+        with pytest.raises(StreamInterrupted) as raised:
+            list(stream)
+    assert isinstance(raised.value.__cause__, EngineError)
+    wait_until(lambda: not backend.ready)
+    assert client.chat.completions.create(messages=HELLO, max_tokens=2).usage.completion_tokens <= 2
+
+
+def test_two_clients_at_once_and_one_that_nobody_closes(folders):
+    checkpoint, cache = folders
+    asked = {"messages": HELLO, "temperature": 0, "max_tokens": 4}
+    dropped = HybridClient(checkpoint, quant="f32", cache_dir=cache, context_tokens=256)
+    with HybridClient(checkpoint, quant="f32", cache_dir=cache, context_tokens=256) as closed:
+        answers = [one.chat.completions.create(**asked).choices[0].message.content for one in (dropped, closed)]
+        processes = [psutil.Process(one._client._backends["local"]._engine.worker_pid) for one in (dropped, closed)]
+        assert answers[0] == answers[1]
+        assert processes[0] != processes[1]
+    psutil.wait_procs([processes[1]], timeout=5)
+    assert dropped.chat.completions.create(**asked).choices[0].message.content == answers[0]
+    with pytest.warns(ResourceWarning, match="without being closed"):
+        del dropped
+    gone, alive = psutil.wait_procs(processes, timeout=5)
+    assert (len(gone), alive) == (2, [])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_folder_that_is_no_checkpoint(tmp_path, streaming):
+    with HybridClient(tmp_path) as broken, pytest.raises(ModelError, match=r"config\.json"):
+        broken.chat.completions.create(messages=HELLO, stream=streaming)
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("checkpoint", ModelError),
+        ("unsupported_model", ModelError),
+        ("tokenizer", ModelError),
+        ("target", ModelError),
+        ("compile", ModelError),
+        ("invalid_request", BadRequest),
+        ("context_length_exceeded", ContextLengthExceeded),
+        ("out_of_memory", EngineError),
+        ("worker_died", EngineError),
+        ("protocol", EngineError),
+        ("internal", EngineError),
+    ],
+)
+def test_the_engines_errors_become_ours(code, error):
+    mapped = from_local_error(error_from_code(code, "What.", "Mend."))
+    assert type(mapped) is error
+    assert str(mapped) == "What. Mend."
+
+
+def test_a_developer_is_a_system_to_chat_templates_and_a_refusal_is_what_was_said():
+    from hybridllm.backends.local import _messages
+
+    request = ChatRequest.parse(
+        [
+            {"role": "developer", "content": "a"},
+            {"role": "user", "content": [{"type": "text", "text": "b"}], "name": "jane", "privacy": "public"},
+            {"role": "assistant", "content": None, "refusal": "c"},
+        ]
+    )
+    assert _messages(request) == [
+        {"role": "system", "content": "a"},
+        {"role": "user", "content": "b", "name": "jane"},
+        {"role": "assistant", "content": "c"},
+    ]
+
+
+def test_its_arguments_are_checked_before_anything_starts():
+    with pytest.raises(BadRequest, match="threads"):
+        LocalBackend("kiosk-assistant", threads=0)

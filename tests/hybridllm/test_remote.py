@@ -1,0 +1,443 @@
+"""The remote against a real server on loopback that misbehaves: a whole answer or a clean error, never a cut one."""
+
+import gzip
+import json
+import logging
+import time
+from email.utils import formatdate
+
+import pytest
+
+import hybridllm.connectivity
+from hybridllm.errors import CannotServe, StreamInterrupted
+from hybridllm.testing import ScriptedBackend
+from tests.hybridllm.faces import text_of
+from tests.hybridllm.loopback import (
+    DONE,
+    USAGE,
+    answer,
+    chunk,
+    free_port,
+    reset,
+    silent,
+    stalls_after,
+    status,
+    stream,
+    whole_stream,
+)
+
+SSE_ERROR = b'event: error\ndata: {"error": {"message": "the canary text", "code": "overloaded"}}\n\n'
+PUBLIC = {"privacy": "public"}
+
+
+@pytest.fixture
+def cloud_first(face, serve, remote_at):
+    """A client whose policy asks the remote first, at a server with these behaviours."""
+
+    def make(*behaviours, local=None, remote=None, **arguments):
+        server = serve(*behaviours)
+        local = ScriptedBackend(lambda _: "From the device.") if local is None else local
+        client = face(local=local, remote=remote_at(server, **(remote or {})), policy="cloud-assist", **arguments)
+        return client, server
+
+    return make
+
+
+def test_an_answer_from_the_remote(cloud_first, question):
+    client, server = cloud_first(answer("Hello", " wörld", " 你好."))
+    reply = client.create(messages=question, temperature=0.5, stop="END", user="u1", max_tokens=9, **PUBLIC)
+    assert reply.choices[0].message.content == "Hello wörld 你好."
+    assert reply.model == "cloud-model-7"
+    assert reply.usage.total_tokens == 10
+    route = reply.route
+    assert (route.served_by, route.rule, route.label) == ("remote", "default", "public")
+    exchange = server.exchanges[0]
+    assert (exchange.method, exchange.path) == ("POST", "/v1/chat/completions")
+    assert exchange.headers["authorization"] == "Bearer sk-canary-key"
+    assert exchange.headers["accept-encoding"] == "identity"
+    assert route.egress_bytes == len(exchange.body) == route.attempts[0].egress_bytes
+    assert exchange.json == {
+        "model": "cloud-model",
+        "messages": question,
+        "temperature": 0.5,
+        "stop": ["END"],
+        "user": "u1",
+        "max_tokens": 9,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+
+
+def test_a_stream_from_the_remote(cloud_first, question):
+    client, _ = cloud_first(answer("a", "b", "c"))
+    chunks, opened = client.read(messages=question, stream_options={"include_usage": True}, **PUBLIC)
+    assert text_of(chunks) == "abc"
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].usage.total_tokens == 10
+    assert opened.route.served_by == "remote"
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 7])
+def test_pieces_cut_anywhere_also_inside_a_character(cloud_first, question, piece):
+    client, _ = cloud_first(stream(whole_stream("grüße ", "你好 ", "🙂"), piece=piece))
+    chunks, _ = client.read(messages=question, **PUBLIC)
+    assert text_of(chunks) == "grüße 你好 🙂"
+
+
+BEFORE_THE_FIRST_TOKEN = {
+    "silent": silent(),
+    "reset before the head": reset(),
+    "closed without a word": lambda exchange: None,
+    "500 for ever": status(500),
+    "503 for ever": status(503),
+    "429 for ever": status(429),
+    "429 with a long wait": status(429, headers={"Retry-After": "600"}),
+    "401": status(401, b'{"error": {"message": "canary", "code": "invalid_api_key"}}'),
+    "404": status(404),
+    "400": status(400, b"not json canary"),
+    "redirect": status(307, headers={"Location": "http://127.0.0.1:9/elsewhere"}),
+    "login page": stream(b"<html>canary</html>", headers={"Content-Type": "text/html"}),
+    "json instead of a stream": stream(b"{}", headers={"Content-Type": "application/json"}),
+    "no content type": stream(b"", headers={"Content-Type": ""}),
+    "not json": stream(b"data: canary\n\n"),
+    "json of the wrong shape": stream(b"data: [1]\n\n"),
+    "no choices": stream(b'data: {"id": 1}\n\n'),
+    "wrong delta": stream(b'data: {"choices": [{"delta": {"content": 5}}]}\n\n'),
+    "empty body": stream(b""),
+    "only done": stream(DONE),
+    "only a role": stream(chunk("", role="assistant")),
+    "error event": stream(SSE_ERROR),
+    "error object": stream(b'data: {"error": {"type": "server_error"}}\n\n'),
+    "invalid utf-8": stream(b"data: \xff\xfe\n\n"),
+    "a line without an end": stream(b"data: " + b"x" * 3_000_000),
+    "compressed": stream(gzip.compress(whole_stream("a")), headers={"Content-Encoding": "gzip"}),
+    "unknown end": stream(chunk(finish="because") + DONE),
+}
+
+
+@pytest.mark.parametrize("behaviour", BEFORE_THE_FIRST_TOKEN.values(), ids=BEFORE_THE_FIRST_TOKEN.keys())
+def test_before_the_first_token_the_device_takes_over(cloud_first, question, behaviour):
+    client, server = cloud_first(behaviour)
+    began = time.monotonic()
+    chunks, opened = client.read(messages=question, **PUBLIC)
+    assert text_of(chunks) == "From the device."
+    assert time.monotonic() - began < 5
+    route = opened.route
+    assert route.served_by == "local"
+    assert [(attempt.place, attempt.outcome) for attempt in route.attempts] == [
+        ("remote", "failed"),
+        ("local", "served"),
+    ]
+    assert "canary" not in route.model_dump_json()
+    assert "remote failed; so local was asked" in route.reason
+    assert server.exchanges[0].json["messages"] == question
+
+
+def test_nobody_there(face, question, remote_at, serve):
+    server = serve(answer())
+    remote = remote_at(server, base_url=f"http://127.0.0.1:{free_port()}/v1")
+    client = face(remote=remote, policy="cloud-assist")
+    reply = client.create(messages=question, **PUBLIC)
+    assert reply.route.served_by == "local"
+    assert client.client.connectivity == "offline"
+    assert reply.route.rule == "no-network"
+    assert server.connections == 0
+
+
+def test_a_name_that_nobody_knows(face, question, remote_at, serve):
+    remote = remote_at(serve(answer()), base_url="http://no-such-host.invalid/v1")
+    client = face(remote=remote, policy="cloud-assist")
+    assert client.create(messages=question, **PUBLIC).route.served_by == "local"
+
+
+def test_tls_that_fails(face, question, remote_at, serve):
+    server = serve(answer())
+    remote = remote_at(server, base_url=f"https://127.0.0.1:{server.port}/v1")
+    client = face(remote=remote, policy="cloud-assist")
+    reply = client.create(messages=question, **PUBLIC)
+    assert reply.route.served_by == "local"
+    assert "TLS failed" in reply.route.attempts[0].error
+    assert reply.route.egress_bytes == 0
+    assert b"open" not in server.received
+
+
+TEXT = chunk("one") + chunk(" two")
+IN_THE_MIDDLE = {
+    "cut": stream(TEXT),
+    "cut and done, without a reason": stream(TEXT + DONE),
+    "reset": reset(after=TEXT),
+    "stalls": stalls_after(TEXT),
+    "error event": stream(TEXT + SSE_ERROR),
+    "malformed": stream(TEXT + b"data: {\n\n"),
+    "half an event": stream(TEXT + b"data: {}"),
+    "half a character": stream(TEXT + "data: é".encode()[:-1]),
+    "more after the end": stream(TEXT + chunk(finish="stop") + chunk(" more") + DONE),
+    "a tool call": stream(TEXT + b'data: {"choices": [{"delta": {"tool_calls": [{"id": "x"}]}}]}\n\n'),
+}
+
+
+@pytest.mark.parametrize("behaviour", IN_THE_MIDDLE.values(), ids=IN_THE_MIDDLE.keys())
+def test_a_cut_answer_never_looks_whole(cloud_first, question, behaviour):
+    client, _ = cloud_first(behaviour)
+    with pytest.raises(StreamInterrupted) as raised:
+        client.read(messages=question, **PUBLIC)
+    assert "one" not in str(raised.value)
+    # Asked for whole, nothing was given out yet, so the device can begin anew.
+    reply = client.create(messages=question, **PUBLIC)
+    assert reply.choices[0].message.content == "From the device."
+
+
+@pytest.mark.parametrize("cut", range(0, len(whole_stream("one", " two")), 61))
+def test_cut_at_every_place(cloud_first, question, cut):
+    data = whole_stream("one", " two")
+    client, _ = cloud_first(stream(data[:cut]))
+    reply = client.create(messages=question, **PUBLIC)
+    whole_after = data.index(b'"finish_reason": "stop"')
+    if reply.route.served_by == "remote":
+        assert cut > whole_after
+        assert reply.choices[0].message.content == "one two"
+    else:
+        assert reply.choices[0].message.content == "From the device."
+
+
+def test_a_reason_to_end_is_enough_without_done(cloud_first, question):
+    client, _ = cloud_first(stream(chunk("yes") + chunk(finish="length")))
+    reply = client.create(messages=question, **PUBLIC)
+    assert (reply.choices[0].message.content, reply.choices[0].finish_reason) == ("yes", "length")
+    assert reply.usage is None
+
+
+def test_a_refusal_is_passed_on_and_nobody_else_is_asked(cloud_first, question):
+    local = ScriptedBackend([])
+    refusal = b'data: {"choices": [{"delta": {"refusal": "No."}}]}\n\n' + chunk(finish="content_filter") + DONE
+    client, _ = cloud_first(stream(refusal), local=local)
+    reply = client.create(messages=question, **PUBLIC)
+    assert reply.choices[0].finish_reason == "content_filter"
+    assert reply.choices[0].message.refusal == "No."
+    assert reply.choices[0].message.content is None
+    assert local.requests == []
+
+
+@pytest.mark.parametrize("code", [408, 409, 425, 429, 500, 502, 503])
+def test_a_try_that_may_help_is_repeated_with_the_same_key(cloud_first, question, code):
+    client, server = cloud_first(status(code), answer("Second time."))
+    reply = client.create(messages=question, **PUBLIC)
+    assert reply.choices[0].message.content == "Second time."
+    assert reply.route.attempts[0].tries == 2
+    assert reply.route.egress_bytes == 2 * len(server.exchanges[0].body)
+    first, second = server.exchanges
+    assert first.headers["idempotency-key"] == second.headers["idempotency-key"]
+    assert first.body == second.body
+
+
+@pytest.mark.parametrize("code", [400, 401, 403, 404, 422])
+def test_a_try_that_cannot_help_is_not_repeated(cloud_first, question, code):
+    client, server = cloud_first(status(code), answer())
+    assert client.create(messages=question, **PUBLIC).route.served_by == "local"
+    assert len(server.exchanges) == 1
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+def test_retry_after_is_waited_for(cloud_first, question, as_date):
+    value = formatdate(time.time() + 2, usegmt=True) if as_date else "1"
+    client, _ = cloud_first(status(429, headers={"Retry-After": value}), answer("Later."))
+    began = time.monotonic()
+    assert client.create(messages=question, **PUBLIC).choices[0].message.content == "Later."
+    assert 0.9 <= time.monotonic() - began < 4
+
+
+def test_what_is_left_of_the_deadline_decides_whether_to_wait(cloud_first, question):
+    client, server = cloud_first(status(429, headers={"Retry-After": "3"}), answer())
+    began = time.monotonic()
+    assert client.create(messages=question, deadline_s=2, **PUBLIC).route.served_by == "local"
+    assert time.monotonic() - began < 1.5
+    assert len(server.exchanges) == 1
+
+
+def test_a_silent_remote_leaves_the_device_half_of_the_time(cloud_first, question):
+    client, _ = cloud_first(silent(), remote={"first_token_timeout_s": 60, "max_retries": 2})
+    reply = client.create(messages=question, deadline_s=1.0, **PUBLIC)
+    assert [(one.place, one.outcome) for one in reply.route.attempts] == [("remote", "failed"), ("local", "served")]
+    assert reply.route.attempts[0].duration_s < 0.9
+
+
+def test_nobody_waits_long_for_another_try_while_the_device_is_there(cloud_first, question):
+    client, server = cloud_first(status(503, headers={"Retry-After": "4"}), answer())
+    began = time.monotonic()
+    assert client.create(messages=question, **PUBLIC).route.served_by == "local"
+    assert time.monotonic() - began < 3
+    assert len(server.exchanges) == 1
+
+
+def test_a_request_that_is_estimated_to_be_too_long_is_not_sent(cloud_first):
+    client, server = cloud_first(answer(), remote={"context_tokens": 50})
+    reply = client.create(messages=[{"role": "user", "content": "word " * 100}], **PUBLIC)
+    assert reply.route.served_by == "local"
+    assert "does not fit its context of 50" in reply.route.reason
+    assert not server.received
+
+
+def test_a_connection_error_is_only_tried_again_when_nobody_else_is_left(face, question, remote_at, serve, tmp_path):
+    server = serve(answer())
+    remote = remote_at(server, base_url=f"http://127.0.0.1:{free_port()}/v1", max_retries=2)
+    for route, tries in (
+        ("[local, remote]", {"local": 1, "remote": 3}),
+        ("[remote, local]", {"remote": 1, "local": 1}),
+    ):
+        policy = tmp_path / "plain.yaml"
+        policy.write_text(
+            "version: 1\nname: plain\nlabels: {order: [public, private], unlabeled: private}\nzones: {cloud: public}\n"
+            f"default: {route}\n",
+            encoding="utf-8",
+        )
+        client = face(local=ScriptedBackend(lambda _: RuntimeError()), remote=remote, policy=policy)
+        with pytest.raises(CannotServe) as raised:
+            client.create(messages=question, **PUBLIC)
+        assert {attempt.place: attempt.tries for attempt in raised.value.attempts} == tries
+        assert all(attempt.egress_bytes == 0 for attempt in raised.value.attempts)
+
+
+def test_when_everybody_failed_the_error_names_each(cloud_first, question):
+    client, _ = cloud_first(status(404), local=ScriptedBackend(lambda _: RuntimeError("canary")))
+    with pytest.raises(CannotServe, match=r"remote: RemoteError: .*404.*; local: EngineError") as raised:
+        client.create(messages=question, **PUBLIC)
+    assert [attempt.place for attempt in raised.value.attempts] == ["remote", "local"]
+    assert "canary" not in str(raised.value)
+
+
+def test_an_answer_without_end_is_bounded(cloud_first, question):
+    def behave(exchange):
+        exchange.head()
+        while not exchange.server.stopping.is_set():
+            exchange.send(chunk("x" * 10_000))
+
+    client, _ = cloud_first(behave, remote={"max_response_mib": 0.5})
+    with pytest.raises(StreamInterrupted, match=r"larger than 0\.5 MiB"):
+        client.read(messages=question, **PUBLIC)
+
+
+def test_sampling_that_openai_lacks_goes_only_where_it_is_understood(cloud_first, question):
+    client, server = cloud_first(answer(), local=ScriptedBackend(lambda _: "Here.", capabilities=["extended_sampling"]))
+    reply = client.create(messages=question, top_k=5, **PUBLIC)
+    assert reply.route.served_by == "local"
+    assert "it lacks extended_sampling" in reply.route.reason
+    client, server = cloud_first(answer(), remote={"capabilities": {"extended_sampling"}})
+    assert client.create(messages=question, top_k=5, **PUBLIC).route.served_by == "remote"
+    assert server.exchanges[0].json["top_k"] == 5
+
+
+def test_closing_a_stream_closes_the_connection(cloud_first, question):
+    gone = []
+
+    def behave(exchange):
+        exchange.head()
+        exchange.send(chunk("one"))
+        try:
+            while not exchange.server.stopping.is_set():
+                exchange.send(b": keep-alive\n\n")
+                time.sleep(0.01)
+        except OSError:
+            gone.append(True)
+
+    client, _ = cloud_first(behave)
+    chunks, opened = client.read(limit=1, messages=question, **PUBLIC)
+    assert text_of(chunks) == "one"
+    assert opened.route.attempts[0].outcome == "cancelled"
+    deadline = time.monotonic() + 3
+    while not gone and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert gone
+
+
+def test_a_second_wind_comments_and_other_line_ends(cloud_first, question):
+    data = b"\xef\xbb\xbf: hello\r\n\r\nid: 1\r\n" + whole_stream("a", "b").replace(b"\n", b"\r\n")
+    client, _ = cloud_first(stream(data, piece=5))
+    assert client.create(messages=question, **PUBLIC).choices[0].message.content == "ab"
+
+
+def test_no_key_and_no_content_in_logs_representations_and_errors(cloud_first, caplog):
+    caplog.set_level(logging.DEBUG)
+    secret = [{"role": "user", "content": "canary-content"}]
+    client, _ = cloud_first(answer("canary-answer"), status(401, b'{"error": {"message": "canary-content"}}'))
+    first = client.create(messages=secret, **PUBLIC)
+    second = client.create(messages=secret, **PUBLIC)
+    assert (first.route.served_by, second.route.served_by) == ("remote", "local")
+    remote = client.client.remote
+    shown = caplog.text + repr(remote) + str(remote) + repr(client.client) + first.route.model_dump_json()
+    shown += second.route.model_dump_json()
+    assert "sk-canary-key" not in shown
+    assert "canary-content" not in shown
+    assert "canary-answer" not in shown
+
+
+def test_proxy_and_certificate_variables_of_the_environment_change_nothing(cloud_first, serve, question, monkeypatch):
+    proxy = serve(answer("From the proxy."))
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+    monkeypatch.setenv("SSL_CERT_FILE", "/no/such/file")
+    client, _ = cloud_first(answer("Directly."))
+    assert client.create(messages=question, **PUBLIC).choices[0].message.content == "Directly."
+    assert proxy.connections == 0
+
+
+def test_a_redirect_is_not_followed(cloud_first, serve, question):
+    elsewhere = serve(answer("From elsewhere."))
+    client, _ = cloud_first(status(308, headers={"Location": f"{elsewhere.base_url}/chat/completions"}))
+    reply = client.create(messages=question, **PUBLIC)
+    assert reply.route.served_by == "local"
+    assert "redirect" in reply.route.attempts[0].error
+    assert elsewhere.connections == 0
+
+
+def test_cookies_are_not_kept(cloud_first, question):
+    client, server = cloud_first(stream(whole_stream("a"), headers={"Set-Cookie": "id=1"}), answer())
+    client.create(messages=question, **PUBLIC)
+    client.create(messages=question, **PUBLIC)
+    assert "cookie" not in server.exchanges[1].headers
+
+
+def test_offline_never_contacts_the_remote(cloud_first, question):
+    client, server = cloud_first(answer(), offline=True)
+    reply = client.create(messages=question, **PUBLIC)
+    assert (reply.route.served_by, reply.route.rule) == ("local", "no-network")
+    assert client.client.connectivity == "offline"
+    time.sleep(0.2)
+    assert server.connections == 0
+
+
+def test_a_private_request_does_not_even_probe(cloud_first, question):
+    client, server = cloud_first(answer())
+    assert client.create(messages=question).route.served_by == "local"
+    time.sleep(0.2)
+    assert server.connections == 0
+
+
+def test_the_probe_sends_nothing(face, serve, remote_at, question):
+    server = serve(answer())
+    client = face(remote=remote_at(server), policy="offline-first")
+    assert client.create(messages=question, **PUBLIC).route.served_by == "local"
+    assert client.client.connectivity == "online"
+    deadline = time.monotonic() + 5
+    while server.connections < 1 and time.monotonic() < deadline:
+        time.sleep(0.01)  # the system accepts a connection before the server does
+    assert server.connections == 1
+    assert server.received == b""
+
+
+def test_a_remote_that_comes_back_is_noticed(face, question, remote_at, serve, monkeypatch):
+    monkeypatch.setattr(hybridllm.connectivity, "_RETRY_OFFLINE_S", 0.0)
+    server = serve(answer("Still there."))
+    client = face(remote=remote_at(server), policy="cloud-assist")
+    assert client.create(messages=question, **PUBLIC).choices[0].message.content == "Still there."
+    server.__exit__()
+    gone = client.create(messages=question, **PUBLIC).route
+    assert (gone.served_by, gone.attempts[0].outcome) == ("local", "failed")
+    assert client.create(messages=question, **PUBLIC).route.rule == "no-network"
+    serve(answer("Back."), port=server.port)
+    assert client.create(messages=question, **PUBLIC).choices[0].message.content == "Back."
+
+
+def test_usage_and_bodies_are_plain_json(cloud_first, question):
+    client, server = cloud_first(stream(chunk("a") + chunk(finish="stop") + USAGE + DONE))
+    client.create(messages=[{"role": "user", "content": 'quote " and \\ and \u2028 and 你好'}], **PUBLIC)
+    assert json.loads(server.exchanges[0].body)["messages"][0]["content"] == 'quote " and \\ and \u2028 and 你好'

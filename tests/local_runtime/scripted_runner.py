@@ -1,0 +1,243 @@
+"""A model without a model: a runner whose next token is a plain function of the tokens so far.
+
+It keeps its pages exactly and fails on every misuse (a sequence that is unknown, known twice, too long, too many), so
+that tests of the scheduler, the engine, the worker and the client check the bookkeeping as well as the text. The
+tokenizer is a real one, with one token for each byte, so characters span tokens. As a script, this file is a worker:
+``LocalEngine(..., worker_command=[sys.executable, ".../scripted_runner.py"])``; :class:`Script` says how it behaves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from local_runtime.errors import CheckpointError
+from local_runtime.options import ModelInfo, Progress, SamplingOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from local_runtime.options import LoadOptions
+    from local_runtime.tokenizer import ChatTokenizer
+
+SPECIALS = ("<|end|>", "<|user|>", "<|assistant|>", "<|poison|>", "<|crash|>", "<|nan|>")
+END, USER, ASSISTANT, POISON, CRASH, NAN = range(256, 256 + len(SPECIALS))
+VOCAB_SIZE = 256 + len(SPECIALS)
+TEXT = "Opening hours: 9–17. Café crème, naïve façade; 你好，世界！ \U0001f600\U0001f680 tail. ".encode()
+CHAT_TEMPLATE = (
+    "{% for m in messages %}<|user|>{{ m['role'] }}:{{ m['content'] }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def next_token(tokens: Sequence[int]) -> int:
+    """The automaton: bytes of :data:`TEXT` from a place that the first tokens choose, with an end now and then.
+
+    The token of a byte is the byte.
+    """
+    seed = sum(tokens[:9]) * 31
+    place = seed + len(tokens)
+    return END if place % 101 == 0 else TEXT[place % len(TEXT)]
+
+
+def expected_tokens(prompt: Sequence[int], max_tokens: int) -> list[int]:
+    """What a request with this prompt must generate, the end token included."""
+    tokens = list(prompt)
+    while len(tokens) - len(prompt) < max_tokens:
+        tokens.append(next_token(tokens))
+        if tokens[-1] == END:
+            break
+    return tokens[len(prompt) :]
+
+
+def _byte_alphabet() -> dict[int, str]:
+    """GPT-2's printable stand-in for each byte."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    alphabet = {byte: chr(byte) for byte in plain}
+    for offset, byte in enumerate(byte for byte in range(256) if byte not in alphabet):
+        alphabet[byte] = chr(256 + offset)
+    return alphabet
+
+
+def write_tokenizer(folder: Path) -> Path:
+    """Write a byte-level tokenizer with a chat template into ``folder``."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    alphabet = _byte_alphabet()
+    tokenizer = Tokenizer(models.BPE(vocab={alphabet[byte]: byte for byte in range(256)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in SPECIALS])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"chat_template": CHAT_TEMPLATE, "eos_token": "<|end|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+def make_tokenizer(folder: Path) -> ChatTokenizer:
+    from local_runtime.tokenizer import ChatTokenizer
+
+    return ChatTokenizer.from_folder(write_tokenizer(folder), VOCAB_SIZE)
+
+
+@dataclass
+class Script:
+    """How a scripted model behaves; travels to a worker as JSON in ``LoadOptions.model``."""
+
+    step_s: float = 0.0
+    load_s: float = 0.0
+    load_error: str = ""
+    context_tokens: int = 256
+    page_tokens: int = 4
+    total_pages: int = 256
+    prefill_chunk_tokens: int = 16
+    max_sequences: int = 4
+    noise: bool = False
+    remove_error: bool = False
+    child_process: bool = False
+
+    def as_model(self) -> str:
+        return json.dumps(dataclasses.asdict(self))
+
+
+class ScriptedRunner:
+    """A :class:`local_runtime.model_interface.Runner` that asserts instead of trusting."""
+
+    def __init__(self, script: Script) -> None:
+        self.vocab_size = VOCAB_SIZE
+        self.context_tokens = script.context_tokens
+        self.prefill_chunk_tokens = script.prefill_chunk_tokens
+        self.max_sequences = script.max_sequences
+        self.page_tokens = script.page_tokens
+        self.total_pages = script.total_pages
+        self.step_s = script.step_s
+        self.remove_error = script.remove_error
+        self.sequences: dict[int, list[int]] = {}
+        self.calls: list[tuple[str, tuple[int, ...]]] = []
+        self.closed = False
+
+    def _pages(self, tokens: int) -> int:
+        return -(-tokens // self.page_tokens)
+
+    def available_pages(self) -> int:
+        return self.total_pages - sum(self._pages(len(tokens)) for tokens in self.sequences.values())
+
+    def add_sequence(self, sequence_id: int) -> None:
+        assert not self.closed
+        assert sequence_id not in self.sequences, f"sequence {sequence_id} is added twice"
+        assert len(self.sequences) < self.max_sequences, "more sequences than places"
+        self.sequences[sequence_id] = []
+
+    def remove_sequence(self, sequence_id: int) -> None:
+        assert not self.closed
+        assert sequence_id in self.sequences, f"sequence {sequence_id} is freed twice"
+        if self.remove_error:
+            raise RuntimeError("the device is gone")
+        del self.sequences[sequence_id]
+
+    def prefill(self, sequence_id: int, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        assert 1 <= len(token_ids) <= self.prefill_chunk_tokens
+        self.calls.append(("prefill", (sequence_id,)))
+        return self._append(sequence_id, token_ids)
+
+    def decode(self, sequence_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float32]:
+        assert len(sequence_ids) == len(set(sequence_ids)) == len(token_ids) >= 1
+        self.calls.append(("decode", tuple(sequence_ids)))
+        for sequence_id in sequence_ids:
+            if POISON in self.sequences[sequence_id]:
+                raise RuntimeError("poisoned")
+        # Like a real device: the sequences before the failing one have changed already when an exception comes.
+        return np.stack(
+            [self._append(each, [token]) for each, token in zip(sequence_ids, token_ids, strict=True)], axis=0
+        )
+
+    def _append(self, sequence_id: int, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        assert not self.closed
+        tokens = self.sequences[sequence_id]
+        tokens.extend(token_ids)
+        assert all(0 <= token < self.vocab_size for token in tokens)
+        assert len(tokens) <= self.context_tokens, "a sequence is longer than the context"
+        assert self.available_pages() >= 0, "more pages in use than there are"
+        if self.step_s:
+            time.sleep(self.step_s)
+        if CRASH in tokens:
+            os.abort()
+        logits = np.zeros(self.vocab_size, np.float32)
+        logits[next_token(tokens)] = np.nan if NAN in tokens else 50.0
+        return logits
+
+    def close(self) -> None:
+        assert not self.closed, "the runner is closed twice"
+        self.closed = True
+
+
+@dataclass(frozen=True)
+class ScriptedModel:
+    runner: ScriptedRunner
+    tokenizer: ChatTokenizer
+    info: ModelInfo
+    recommended_sampling: SamplingOptions = field(default_factory=SamplingOptions)
+
+
+def make_model(script: Script, folder: Path) -> ScriptedModel:
+    info = ModelInfo(
+        name="scripted",
+        path=str(folder),
+        model_type="scripted",
+        quant="f32",
+        target="python",
+        device="python",
+        context_tokens=script.context_tokens,
+        vocab_size=VOCAB_SIZE,
+        parameters=0,
+        weights_mib=0.0,
+        kv_mib=0.0,
+        load_s=script.load_s,
+        compiled=False,
+    )
+    return ScriptedModel(ScriptedRunner(script), make_tokenizer(folder), info)
+
+
+def load(options: LoadOptions, on_progress: Callable[[Progress], None]) -> ScriptedModel:
+    """Load a scripted model: ``options.model`` is a :class:`Script` as JSON."""
+    script = Script(**json.loads(options.model))
+    on_progress(Progress("resolve", None, "scripted"))
+    if script.noise:
+        # What badly behaved native libraries do: print to the process's own standard output.
+        os.write(1, b"a library prints\n")
+        print("another one prints")
+    if script.child_process:
+        # As the real loader does: the compiler runs in a process of its own.
+        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stdin=subprocess.DEVNULL)
+        on_progress(Progress("compile", None, str(child.pid)))
+    time.sleep(script.load_s)
+    if script.load_error == "checkpoint":
+        raise CheckpointError("There is no config.json in the folder.", "Give a checkpoint's folder.")
+    if script.load_error == "unexpected":
+        raise KeyError("surprise")
+    if script.load_error == "exit":
+        print("last words of the worker", file=sys.stderr)
+        os._exit(7)
+    with tempfile.TemporaryDirectory() as folder:
+        model = make_model(script, Path(folder))
+    on_progress(Progress("ready", 1.0, "scripted"))
+    return model
+
+
+if __name__ == "__main__":
+    from local_runtime.worker import serve
+
+    serve(load)

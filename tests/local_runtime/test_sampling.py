@@ -1,0 +1,162 @@
+"""Sampling: greedy exactness, reproducibility, what each option keeps, and that draws follow the distribution."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from local_runtime.errors import EngineInternalError
+from local_runtime.options import SamplingOptions
+from local_runtime.sampling import Sampler
+
+LOGITS = np.array([1.0, 3.0, 2.0, 3.0, -1.0, 0.5], dtype=np.float32)
+
+vocabulary_logits = st.lists(st.floats(-20, 20, width=32, allow_subnormal=False), min_size=1, max_size=60).map(
+    lambda values: np.array(values, dtype=np.float32)
+)
+
+
+def draw_many(options: SamplingOptions, logits: np.ndarray, count: int) -> list[int]:
+    sampler = Sampler(options, [])
+    return [sampler.sample(logits) for _ in range(count)]
+
+
+def probabilities(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    scaled = logits.astype(np.float64) / temperature
+    weights = np.exp(scaled - scaled.max())
+    return np.asarray(weights / weights.sum())
+
+
+@given(vocabulary_logits)
+def test_temperature_zero_is_argmax_with_the_first_index_on_ties(logits: np.ndarray) -> None:
+    assert Sampler(SamplingOptions(temperature=0), []).sample(logits) == int(np.argmax(logits))
+
+
+def test_ties_go_to_the_lowest_id() -> None:
+    assert Sampler(SamplingOptions(temperature=0), []).sample(LOGITS) == 1
+    assert Sampler(SamplingOptions(top_k=1), []).sample(LOGITS) == 1
+
+
+def test_a_seed_makes_draws_reproducible_and_two_seeds_differ() -> None:
+    first = draw_many(SamplingOptions(seed=7), LOGITS, 200)
+    assert first == draw_many(SamplingOptions(seed=7), LOGITS, 200)
+    assert first != draw_many(SamplingOptions(seed=8), LOGITS, 200)
+    assert draw_many(SamplingOptions(seed=-5), LOGITS, 5) == draw_many(SamplingOptions(seed=-5), LOGITS, 5)
+
+
+def test_without_a_seed_two_samplers_differ() -> None:
+    flat = np.zeros(1000, dtype=np.float32)
+    assert draw_many(SamplingOptions(), flat, 20) != draw_many(SamplingOptions(), flat, 20)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_draws_follow_the_softmax(temperature: float) -> None:
+    count = 20_000
+    drawn = draw_many(SamplingOptions(temperature=temperature, seed=1), LOGITS, count)
+    observed = np.bincount(drawn, minlength=LOGITS.size) / count
+    expected = probabilities(LOGITS, temperature)
+    standard_error = np.sqrt(expected * (1 - expected) / count)
+    assert np.all(np.abs(observed - expected) < 5 * standard_error + 1e-9)
+
+
+@given(vocabulary_logits, st.floats(0.01, 0.999), st.floats(0.3, 3.0), st.integers(0, 2**32))
+def test_top_p_keeps_the_smallest_set_that_reaches_it(
+    logits: np.ndarray, top_p: float, temperature: float, seed: int
+) -> None:
+    expected = probabilities(logits, temperature)
+    order = np.argsort(-logits, kind="stable")
+    reached = np.cumsum(expected[order])
+    # Float rounding may move the border by one entry where the sum nearly equals top_p.
+    allowed = set(order[: int(np.searchsorted(reached, top_p + 1e-5)) + 1].tolist())
+    assert set(draw_many(SamplingOptions(top_p=top_p, temperature=temperature, seed=seed), logits, 20)) <= allowed
+
+
+def test_top_p_reaches_every_entry_of_the_set_and_no_other() -> None:
+    logits = np.log(np.array([0.4, 0.3, 0.15, 0.1, 0.05], dtype=np.float32))
+    assert set(draw_many(SamplingOptions(top_p=0.8, seed=3), logits, 500)) == {0, 1, 2}
+    assert set(draw_many(SamplingOptions(top_p=0.3, seed=3), logits, 500)) == {0}
+
+
+def test_top_p_over_equal_logits_keeps_exactly_the_first_ones() -> None:
+    flat = np.zeros(10_000, dtype=np.float32)
+    drawn = set(draw_many(SamplingOptions(top_p=0.001, seed=3), flat, 500))
+    assert drawn == set(range(10))
+
+
+@given(vocabulary_logits, st.integers(1, 70), st.integers(0, 2**32))
+def test_top_k_draws_only_from_the_k_highest(logits: np.ndarray, top_k: int, seed: int) -> None:
+    lowest_kept = np.sort(logits)[::-1][min(top_k, logits.size) - 1]
+    assert all(logits[token] >= lowest_kept for token in draw_many(SamplingOptions(top_k=top_k, seed=seed), logits, 20))
+
+
+@given(vocabulary_logits, st.floats(0.01, 1.0), st.integers(0, 2**32))
+def test_min_p_draws_only_tokens_likely_enough(logits: np.ndarray, min_p: float, seed: int) -> None:
+    expected = probabilities(logits)
+    for token in draw_many(SamplingOptions(min_p=min_p, seed=seed), logits, 20):
+        assert expected[token] >= min_p * expected.max() * (1 - 1e-5)
+
+
+def test_top_p_looks_at_what_top_k_left() -> None:
+    logits = np.log(np.array([0.3, 0.3, 0.2, 0.2], dtype=np.float32))
+    # Of the two kept tokens each weighs one half, so 0.5 is reached by the first alone; without top_k it takes two.
+    assert len(set(draw_many(SamplingOptions(top_k=2, top_p=0.49, seed=5), logits, 200))) == 1
+    assert set(draw_many(SamplingOptions(top_p=0.49, seed=5), logits, 200)) == {0, 1}
+
+
+def test_forbidden_tokens_are_never_drawn() -> None:
+    logits = np.full(1000, -np.inf, dtype=np.float32)
+    logits[[3, 700]] = 0.0
+    assert set(draw_many(SamplingOptions(temperature=5.0, seed=2), logits, 300)) == {3, 700}
+
+
+def test_repetition_penalty_counts_prompt_and_answer() -> None:
+    logits = np.array([2.0, 1.9, -1.0, -1.1], dtype=np.float32)
+    greedy = SamplingOptions(temperature=0, repetition_penalty=1.5)
+    assert Sampler(greedy, [0]).sample(logits) == 1  # 2.0 / 1.5 < 1.9
+    sampler = Sampler(greedy, [])
+    assert [sampler.sample(logits) for _ in range(3)] == [0, 1, 0]  # then both are divided, and 0 leads again
+    negative = np.array([-1.0, -1.1], dtype=np.float32)
+    assert Sampler(greedy, [0]).sample(negative) == 1  # -1.0 * 1.5 < -1.1
+
+
+def test_frequency_and_presence_penalties_count_the_answer_only() -> None:
+    logits = np.array([2.0, 1.0], dtype=np.float32)
+    frequency = Sampler(SamplingOptions(temperature=0, frequency_penalty=0.4), [0, 0, 0, 0, 0, 0])
+    assert [frequency.sample(logits) for _ in range(4)] == [0, 0, 0, 1]  # 2.0, 1.6, 1.2, then 0.8 < 1.0
+    presence = Sampler(SamplingOptions(temperature=0, presence_penalty=0.6), [0])
+    assert [presence.sample(logits) for _ in range(3)] == [0, 0, 0]  # 1.4 stays above 1.0 however often
+    stronger = Sampler(SamplingOptions(temperature=0, presence_penalty=1.2), [])
+    assert [stronger.sample(logits) for _ in range(2)] == [0, 1]
+
+
+def test_the_callers_logits_are_left_alone() -> None:
+    logits = LOGITS.copy()
+    sampler = Sampler(
+        SamplingOptions(top_p=0.5, min_p=0.1, repetition_penalty=1.3, frequency_penalty=1.0, seed=1), [1, 2]
+    )
+    for _ in range(5):
+        sampler.sample(logits)
+    np.testing.assert_array_equal(logits, LOGITS)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_logits_that_are_no_numbers_are_a_defect_with_a_name(bad: float) -> None:
+    logits = LOGITS.copy()
+    logits[2] = bad
+    with pytest.raises(EngineInternalError, match="not finite"):
+        Sampler(SamplingOptions(), []).sample(logits)
+    with pytest.raises(EngineInternalError, match="not finite"):
+        Sampler(SamplingOptions(), []).sample(np.full(4, -np.inf, dtype=np.float32))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.floats(0.05, 0.99))
+def test_large_vocabularies_agree_with_the_plain_definition(seed: int, top_p: float) -> None:
+    logits = (np.random.RandomState(seed % 2**32).standard_normal(30_000) * 2).astype(np.float32)
+    expected = probabilities(logits)
+    order = np.argsort(-logits, kind="stable")
+    count = int(np.searchsorted(np.cumsum(expected[order]), top_p + 1e-5)) + 1
+    drawn = draw_many(SamplingOptions(top_p=top_p, seed=seed), logits, 30)
+    assert set(drawn) <= set(order[:count].tolist())

@@ -1,0 +1,169 @@
+"""Policies from YAML: what is understood, and how exactly everything else is refused."""
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import policies
+from policies import PolicyFileError, load_policy, parse_policy, preset_names
+
+PRESETS = Path(policies.__file__).parent / "presets"
+KIOSK = (PRESETS / "kiosk.yaml").read_text(encoding="utf-8")
+
+
+def test_the_three_presets_are_there():
+    assert preset_names() == ("cloud-assist", "kiosk", "offline-first")
+    for name in preset_names():
+        policy = load_policy(name)
+        assert policy.name == name
+        assert policy.description
+        assert policy.rules[0].location.startswith(f"policies/presets/{name}.yaml:")
+
+
+def test_a_policy_is_read_as_it_is_written():
+    policy = parse_policy(KIOSK, file="kiosk.yaml")
+    assert policy.labels.order == ("public", "internal", "private")
+    assert policy.labels.tags == {"faq": "public", "health": "private", "payment": "private"}
+    assert policy.zones == {"cloud": "public", "site": "internal"}
+    assert policy.detectors == ("payment_card", "national_id", "iban", "email", "phone")
+    assert [rule.name for rule in policy.rules] == ["no-network", "short-of-memory", "slow-here"]
+    assert [str(condition) for condition in policy.rules[2].when] == ["local_ttft_ms gt 1500", "remote_ttft_ms lt 1500"]
+    assert policy.rules[1].route == ("remote", "local")
+    line = KIOSK.splitlines().index("  - name: short-of-memory") + 1
+    assert policy.rules[1].location == f"kiosk.yaml:{line}"
+
+
+def test_a_path_is_read_and_named_as_the_user_named_it(tmp_path, monkeypatch):
+    (tmp_path / "mine.yaml").write_text(KIOSK, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert load_policy("mine.yaml").file == "mine.yaml"
+    assert load_policy(tmp_path / "mine.yaml").hash == load_policy("kiosk").hash
+
+
+def test_the_hash_is_that_of_the_meaning():
+    again = parse_policy(KIOSK.replace("# A terminal", "# Another terminal").replace("lt: 512", "lt: 512 "))
+    assert again.hash == load_policy("kiosk").hash
+    assert parse_policy(KIOSK.replace("lt: 512", "lt: 513")).hash != again.hash
+
+
+# (what to replace, with what, line, column, key, part of the message)
+MISTAKES = [
+    (
+        "connectivity: offline",
+        "conectivity: offline",
+        15,
+        25,
+        "rules[0].when.conectivity",
+        "Did you mean 'connectivity'?",
+    ),
+    ("lt: 512", "lt: many", 18, 38, "rules[1].when.memory_headroom_mib.lt", "expected a number, found text ('many')"),
+    ("lt: 512", "lt: .inf", 18, 38, "rules[1].when.memory_headroom_mib.lt", "finite"),
+    ("lt: 512", "lt: true", 18, 38, "rules[1].when.memory_headroom_mib.lt", "expected a number"),
+    ("lt: 512", "less: 5", 18, 40, "rules[1].when.memory_headroom_mib.less", "unknown operator 'less'"),
+    ("{lt: 512}", "{}", 18, 33, "rules[1].when.memory_headroom_mib", "no comparison"),
+    ("{lt: 512}", "{in: []}", 18, 38, "rules[1].when.memory_headroom_mib.in", "needs at least one value"),
+    ("connectivity: offline", "connectivity: offlin", 15, 26, "rules[0].when.connectivity", "Did you mean 'offline'?"),
+    ("connectivity: offline", "local_ready: 1", 15, 25, "rules[0].when.local_ready", "true or false"),
+    ("connectivity: offline", "time_of_day: 8:30", 15, 25, "rules[0].when.time_of_day", "such as '08:30'"),
+    ("connectivity: offline", "label: secret", 15, 19, "rules[0].when.label", "unknown label 'secret'"),
+    ("{connectivity: offline}", "{}", 15, 11, "rules[0].when", "would always match"),
+    ("version: 1", "version: 2", 2, 10, "version", "version 2 is not understood"),
+    ("version: 1", "version: '1'", 2, 10, "version", "expected a number"),
+    ("route: [local]", "route: [locl]", 16, 13, "rules[0].route[0]", "Did you mean 'local'?"),
+    ("route: [local]", "route: local", 16, 12, "rules[0].route", "expected a list"),
+    ("route: [local]", "route: [local, local]", 16, 20, "rules[0].route[1]", "stands twice"),
+    ("name: kiosk", "name: kiosk\nname: x", 4, 1, "name", "stands twice, first in line 3"),
+    ("name: kiosk", "name: [kiosk]", 3, 7, "name", "expected a single value, found a list"),
+    ("cloud: public", "cloud: private", 10, 10, "zones.cloud", "never leaves the device"),
+    ("cloud: public", "device: public", 10, 11, "zones.device", "has no ceiling"),
+    ("unlabeled: private", "unlabeled: secret", 7, 14, "labels.unlabeled", "Known: public, internal, private."),
+    ("[public, internal, private]", "[public, public]", 6, 19, "labels.order[1]", "stands twice"),
+    ("[public, internal, private]", "[]", 6, 10, "labels.order", "no label is named"),
+    ("health: private", "health: secret", 8, 31, "labels.tags.health", "unknown label"),
+    ("rules:", "ruls:", 13, 1, "ruls", "Did you mean 'rules'?"),
+    ("default: [local, remote]", "default: []", 23, 10, "default", "no place is named"),
+    ("default: [local, remote]", "", 2, 1, "", "the key 'default' is missing"),
+    ("email", "e-mail", 12, 46, "detectors[3]", "Did you mean 'email'?"),
+    ("- name: slow-here", "- name: no-network", 20, 11, "rules[2].name", "is taken"),
+    ("- name: slow-here", "- name: default", 20, 11, "rules[2].name", "is taken"),
+    ("- name: slow-here\n    when", "- when", 20, 5, "rules[2]", "the key 'name' is missing"),
+    ("version: 1", "version: &a 1", 2, 10, "", "anchors and aliases"),
+    ("version: 1", "version: !!python/object:os.system 1", 2, 10, "", "tags are not understood"),
+    ("version: 1", "version: [1", 3, 5, "", "not readable as YAML"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "column", "key", "part"), MISTAKES)
+def test_a_mistake_is_named_with_file_line_column_and_key(old, new, line, column, key, part):
+    assert old in KIOSK
+    with pytest.raises(PolicyFileError) as raised:
+        parse_policy(KIOSK.replace(old, new, 1), file="kiosk.yaml")
+    error = raised.value
+    assert (error.file, error.line, error.column, error.key) == ("kiosk.yaml", line, column, key)
+    assert str(error).startswith(f"kiosk.yaml:{line}:{column}: ")
+    assert part in str(error)
+    assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "empty"),
+        ("# only a comment\n", "empty"),
+        ("just text", "expected a mapping"),
+        ("- a\n- b\n", "expected a mapping"),
+        ("a: 1\n---\nb: 2\n", "not readable as YAML"),
+        ("a: \x00", "does not allow"),
+        ("[" * 1500, "nested too deeply"),
+        ("? [a, b]\n: 1\n", "a key must be a plain word"),
+    ],
+)
+def test_what_is_no_policy_at_all(text, part):
+    with pytest.raises(PolicyFileError, match=part):
+        parse_policy(text)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(PolicyFileError, match="no such file"):
+        load_policy(tmp_path / "none.yaml")
+    with pytest.raises(PolicyFileError, match="cannot be read"):
+        load_policy(tmp_path)
+    with pytest.raises(PolicyFileError, match="Did you mean 'kiosk'"):
+        load_policy("kioks")
+    with pytest.raises(PolicyFileError, match="no policy is named"):
+        load_policy(" ")
+    (tmp_path / "latin.yaml").write_bytes(b"version: 1\nname: caf\xe9\n")
+    with pytest.raises(PolicyFileError) as raised:
+        load_policy(tmp_path / "latin.yaml")
+    assert raised.value.line == 2
+    (tmp_path / "big.yaml").write_bytes(b"#" * (1 << 21))
+    with pytest.raises(PolicyFileError, match="larger than 1 MiB"):
+        load_policy(tmp_path / "big.yaml")
+
+
+def test_an_unquoted_time_and_a_word_that_yaml_reads_as_a_bool_keep_their_letters():
+    text = KIOSK.replace("connectivity: offline", "time_of_day: {ge: 22:00}").replace("faq: public", "on: public")
+    policy = parse_policy(text)
+    assert policy.rules[0].when[0].operand == "22:00"
+    assert "on" in policy.labels.tags
+
+
+@given(st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: raw.decode("latin-1")))
+@settings(max_examples=200, deadline=None)
+def test_no_text_makes_it_fail_in_another_way(text):
+    with pytest.raises(PolicyFileError):
+        parse_policy(text)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_a_damaged_policy_is_read_or_refused(data):
+    start = data.draw(st.integers(0, len(KIOSK)))
+    stop = data.draw(st.integers(start, min(len(KIOSK), start + 30)))
+    damaged = KIOSK[:start] + data.draw(st.text(max_size=8)) + KIOSK[stop:]
+    with contextlib.suppress(PolicyFileError):
+        policy = parse_policy(damaged)
+        assert policy.labels.top not in policy.zones.values()

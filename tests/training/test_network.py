@@ -1,0 +1,76 @@
+"""The training network. Runs where torch is installed (the `train` extra); the rest of the suite needs none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from training.architecture import TINY
+
+torch = pytest.importorskip("torch", reason="torch is in the train extra only")
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ARCHITECTURE = replace(TINY, vocab_size=96)
+
+
+def test_cached_decoding_equals_decoding_from_scratch() -> None:
+    from training.network import Network, rope_tables
+
+    torch.manual_seed(0)
+    network = Network(ARCHITECTURE)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(4 if parameter.dim() == 2 else 1)
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+    prompts = [list(range(6, 30)), list(range(40, 47)), [9, 9, 12]]
+    for prompt, answer in zip(prompts, network.generate(prompts, 8, 2, torch.float32), strict=True):
+        ids, expected = list(prompt), []
+        for _ in range(8):
+            cos, sin = rope_tables(len(ids), ARCHITECTURE.head_dim, ARCHITECTURE.rope_theta, torch.device("cpu"))
+            hidden = network(torch.tensor([ids]), cos, sin, [attend] * ARCHITECTURE.num_layers, None, torch.float32)
+            token = int(network.logits(hidden)[0, -1].argmax())
+            if token == 2:
+                break
+            expected.append(token)
+            ids.append(token)
+        assert answer == expected
+
+
+def test_rounding_is_near_the_converter_s() -> None:
+    from local_runtime.quantization import dequantize_q4, quantize_q4
+    from training.network import fake_q4
+
+    matrix = np.random.default_rng(0).normal(size=(8, 64)).astype(np.float32)
+    ours = fake_q4(torch.from_numpy(matrix)).numpy()
+    theirs = dequantize_q4(*quantize_q4(matrix))
+    assert np.square(ours - matrix).mean() < 1.5 * np.square(theirs - matrix).mean()
+    assert (fake_q4(torch.from_numpy(matrix), 0.0).numpy() == matrix).all()
+
+
+def test_muon_s_update_has_even_singular_values() -> None:
+    from training.muon import orthogonalise
+
+    stack = torch.randn(2, 24, 48, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(stack))
+    assert values.min() > 0.4
+    assert values.max() < 1.4
+
+
+@pytest.mark.slow
+def test_a_smoke_run_makes_a_folder_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from training import train_model
+    from training.evaluate import load_network
+
+    monkeypatch.setattr("sys.argv", ["train_model", "--smoke", "--out", str(tmp_path)])
+    train_model.main()
+    network, _ = load_network(tmp_path / "model")
+    assert network.a.vocab_size == 1024
+    assert (tmp_path / "results.json").exists()

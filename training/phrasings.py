@@ -1,0 +1,90 @@
+"""Lists of wordings, each split into those used in training and those kept for the evaluation."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import random
+
+Split = Literal["train", "held"]
+
+_CHOICE = re.compile(r"\(([^()|]*(?:\|[^()|]*)+)\)")
+HELD_OUT_ONE_IN = 6
+MIXED_FROM = 6
+
+
+def expand(wording: str, rng: random.Random) -> str:
+    """Replaces each "(a|b|c)" by one of its parts."""
+    if "|" not in wording:
+        return wording
+    return _CHOICE.sub(lambda match: rng.choice(match[1].split("|")), wording)
+
+
+def is_held_out_wording(text: str) -> bool:
+    """Whether this combination of parts is kept for the evaluation."""
+    return zlib.crc32(text.encode()) % HELD_OUT_ONE_IN == 0
+
+
+def expansions(wording: str) -> list[str]:
+    """Every text that a wording can become."""
+    match = _CHOICE.search(wording)
+    if match is None:
+        return [wording]
+    before, after = wording[: match.start()], wording[match.end() :]
+    return [before + part + rest for rest in expansions(after) for part in match[1].split("|")]
+
+
+def _is_mixed(wording: str) -> bool:
+    count = 1
+    for match in _CHOICE.finditer(wording):
+        count *= match[1].count("|") + 1
+    return count >= MIXED_FROM
+
+
+@dataclass(frozen=True)
+class Phrasings:
+    """Wordings of one thing, and which of them never occur in training.
+
+    Kept for the evaluation are whole wordings (`held`), and of the wordings made of many exchangeable parts one
+    combination in six, chosen by a checksum. Wordings of few combinations belong to training entirely.
+    """
+
+    train: tuple[str, ...]
+    held: tuple[str, ...]
+    mixed: tuple[str, ...] = field(init=False)
+    fixed: frozenset[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        mixed = tuple(wording for wording in self.train if _is_mixed(wording))
+        fixed = (text for wording in self.train if wording not in mixed for text in expansions(wording))
+        object.__setattr__(self, "mixed", mixed)
+        object.__setattr__(self, "fixed", frozenset(fixed) - frozenset(self.held))
+
+    def pick(self, rng: random.Random, split: Split) -> str:
+        """A random wording of the split. Lists without any held-out wording serve both splits."""
+        if split == "held" and self.held and (not self.mixed or rng.random() < 0.5):
+            return rng.choice(self.held)
+        if split == "held" and self.mixed:
+            while True:
+                text = expand(rng.choice(self.mixed), rng)
+                if is_held_out_wording(text) and text not in self.fixed:
+                    return text
+        while True:
+            text = expand(rng.choice(self.train), rng)
+            if text in self.fixed:
+                return text
+            if split == "held" or not (is_held_out_wording(text) or text in self.held):
+                return text
+
+
+def phrasings(text: str) -> Phrasings:
+    """Parses one wording a line; a line that starts with "* " is held out for the evaluation."""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return Phrasings(
+        train=tuple(line for line in lines if not line.startswith("* ")),
+        held=tuple(line[1:].strip() for line in lines if line.startswith("* ")),
+    )

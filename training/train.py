@@ -1,0 +1,242 @@
+"""The training loop: packed rows, masked loss, Muon and AdamW, a last phase that also trains the q4 rounding."""
+
+from __future__ import annotations
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional as F
+
+from training.chat_format import BOS, PAD, SPECIAL_TOKENS
+from training.data import Batches
+from training.muon import Muon
+from training.network import Network, rope_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    import numpy as np
+    from torch import Tensor
+
+    from training.architecture import Architecture
+
+BOS_ID, PAD_ID = SPECIAL_TOKENS.index(BOS), SPECIAL_TOKENS.index(PAD)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a training run is made of. The defaults made the bundled weights.
+
+    Attributes:
+        limit_s: the schedule also ends when this time is up, however few the steps.
+        cooldown: the share of the run over which the learning rate falls to zero.
+        q4_from: the share of the run after which every second step trains with rounded weights.
+        prompt_weight: the weight of the loss on tokens that the assistant doesn't say, in the first `prompt_share` of the
+            run; afterwards it is `late_prompt_weight`.
+    """
+
+    steps: int = 9_100
+    limit_s: float = float("inf")
+    batch_rows: int = 32
+    row_tokens: int = 2048
+    muon_lr: float = 0.02
+    adam_lr: float = 3e-3
+    warmup_steps: int = 100
+    cooldown: float = 0.6
+    q4_from: float = 0.6
+    prompt_weight: float = 0.1
+    prompt_share: float = 0.1
+    late_prompt_weight: float = 0.01
+    seed: int = 1
+    workers: int = 14
+    save_every: int = 1000
+
+
+def document_ids(ids: Tensor) -> Tensor:
+    """Which dialogue each token of a row belongs to, int [batch, length]."""
+    return (ids == BOS_ID).cumsum(dim=1)
+
+
+def loss_weights(ids: Tensor, answers: Tensor, prompt_weight: Tensor) -> Tensor:
+    """The weight of each next-token prediction, float [batch, length - 1]."""
+    target, wanted = ids[:, 1:], answers[:, 1:]
+    weights = torch.where(wanted > 0, 1.0, prompt_weight.to(torch.float32))
+    return weights * ((target != PAD_ID) & (target != BOS_ID))
+
+
+def make_loss(
+    network: Network, recipe: Recipe, device: torch.device
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """The loss of a batch as a function (ids, answers, rounding, prompt_weight) -> scalar; on a GPU compiled, with block-sparse attention."""
+    a = network.a
+    length = recipe.row_tokens
+    cos, sin = rope_tables(length, a.head_dim, a.rope_theta, device)
+    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+
+    def finish(hidden: Tensor, ids: Tensor, answers: Tensor, rounding: Tensor, prompt_weight: Tensor) -> Tensor:
+        logits = network.logits(hidden[:, :-1], rounding).float()
+        weights = loss_weights(ids, answers, prompt_weight)
+        losses = F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        return (losses * weights.flatten()).sum() / weights.sum()
+
+    if device.type != "cuda":
+
+        def dense(ids: Tensor, answers: Tensor, rounding: Tensor, prompt_weight: Tensor) -> Tensor:
+            documents = document_ids(ids)
+            causal = torch.ones(length, length, dtype=torch.bool).tril()
+            mask = (causal & (documents[:, :, None] == documents[:, None, :]))[:, None]
+
+            def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+                return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+
+            return finish(
+                network(ids, cos, sin, [attend] * a.num_layers, rounding, dtype), ids, answers, rounding, prompt_weight
+            )
+
+        return dense
+
+    from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+
+    @torch.compile(dynamic=False)
+    def blocks(ids: Tensor) -> BlockMask:
+        documents = document_ids(ids)
+
+        def visible(b: Tensor, _h: Tensor, i: Tensor, j: Tensor) -> Tensor:
+            return (i >= j) & (documents[b, i] == documents[b, j])
+
+        return create_block_mask(visible, ids.shape[0], None, length, length, device=device)
+
+    @torch.compile(dynamic=False)
+    def compiled(ids: Tensor, answers: Tensor, mask: BlockMask, rounding: Tensor, prompt_weight: Tensor) -> Tensor:
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            return flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
+
+        return finish(
+            network(ids, cos, sin, [attend] * a.num_layers, rounding, dtype), ids, answers, rounding, prompt_weight
+        )
+
+    return lambda ids, answers, rounding, prompt_weight: compiled(ids, answers, blocks(ids), rounding, prompt_weight)
+
+
+def learning_rate(progress: float, cooldown: float) -> float:
+    """The factor on the learning rates at a share of the run: flat, then falling linearly to zero."""
+    return min(1.0, max(0.0, 1.0 - progress) / cooldown)
+
+
+def train(
+    architecture: Architecture,
+    tokenizer_path: Path,
+    recipe: Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    start: Mapping[str, np.ndarray] | None = None,
+    report: Callable[[str], None] = print,
+) -> Network:
+    """Trains a network; logs to `folder`/log.jsonl and keeps `folder`/checkpoint.pt to resume from.
+
+    `start` holds weights to begin with (Hugging Face names) instead of random ones, for a further stage of training.
+
+    Raises:
+        FileNotFoundError: `resume` without a checkpoint.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(recipe.seed)
+    torch.set_float32_matmul_precision("high")
+    began_s = time.monotonic()
+    network = Network(architecture).to(device)
+    matrices = [p for name, p in network.named_parameters() if p.dim() == 2 and name != "embed_tokens"]
+    others = [p for name, p in network.named_parameters() if p.dim() != 2 or name == "embed_tokens"]
+    muon = Muon(matrices, recipe.muon_lr)
+    adam = torch.optim.AdamW(
+        others, lr=recipe.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=device.type == "cuda"
+    )
+    step, first_seed = 0, recipe.seed * 1_000_000_000
+    if start is not None:
+        network.load_hf_tensors(start)
+    checkpoint = folder / "checkpoint.pt"
+    if resume:
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
+        network.load_state_dict(saved["network"])
+        muon.load_state_dict(saved["muon"])
+        adam.load_state_dict(saved["adam"])
+        step = saved["step"]
+        first_seed += step * recipe.batch_rows * 16  # beyond every dialogue that the first run can have seen
+    loss_of = make_loss(network, recipe, device)
+    if device.type == "cuda":  # compile before the workers take the processor's cores
+        warm = torch.zeros(recipe.batch_rows, recipe.row_tokens, dtype=torch.long, device=device)
+        warm[:, ::64] = BOS_ID
+        loss_of(warm, torch.ones_like(warm), torch.zeros((), device=device), torch.ones((), device=device)).backward()
+        network.zero_grad(set_to_none=True)
+        report(f"compiled in {time.monotonic() - began_s:.0f} s")
+    batches = Batches(tokenizer_path, recipe.row_tokens, recipe.batch_rows, recipe.workers, first_seed)
+    report(f"{architecture.parameters / 1e6:.1f}M parameters on {device}; {asdict(recipe)}")
+    log = (folder / "log.jsonl").open("a", encoding="utf-8")
+    rounding, prompt_weight = torch.zeros((), device=device), torch.zeros((), device=device)
+
+    def fetch() -> Tensor:
+        rows = torch.from_numpy(batches.next().astype("int32"))
+        return rows.pin_memory() if device.type == "cuda" else rows
+
+    ahead = ThreadPoolExecutor(max_workers=1)
+    coming = ahead.submit(fetch)
+    window: list[Tensor] = []
+    window_began_s = time.monotonic()
+    waited_s = 0.0
+    try:
+        while step < recipe.steps:
+            progress = max(step / recipe.steps, (time.monotonic() - began_s) / recipe.limit_s)
+            if progress >= 1:
+                break
+            factor = learning_rate(progress, recipe.cooldown) * min(1.0, (step + 1) / recipe.warmup_steps)
+            muon.lr = recipe.muon_lr * factor
+            muon.momentum = min(0.95, 0.85 + 0.1 * step / 300)
+            for group in adam.param_groups:
+                group["lr"] = recipe.adam_lr * factor
+            asked_s = time.monotonic()
+            rows = coming.result()
+            coming = ahead.submit(fetch)
+            waited_s += time.monotonic() - asked_s
+            rows = rows.to(device, non_blocking=True).long()
+            rounding.fill_(float(progress >= recipe.q4_from and step % 2 == 1))
+            prompt_weight.fill_(recipe.prompt_weight if progress < recipe.prompt_share else recipe.late_prompt_weight)
+            loss = loss_of(rows[:, 0], rows[:, 1], rounding, prompt_weight)
+            loss.backward()
+            muon.step()
+            adam.step()
+            adam.zero_grad(set_to_none=True)
+            window.append(loss.detach())
+            step += 1
+            if step % 50 == 0 or step == recipe.steps or step in (1, 5, 20):
+                mean = torch.stack(window).mean().item()
+                passed_s = time.monotonic() - window_began_s
+                entry = {
+                    "step": step, "loss": round(mean, 4), "lr_factor": round(factor, 4),
+                    "tokens_per_s": round(len(window) * recipe.batch_rows * recipe.row_tokens / passed_s),
+                    "data_wait": round(waited_s / passed_s, 3), "elapsed_s": round(time.monotonic() - began_s, 1),
+                }  # fmt: skip
+                log.write(json.dumps(entry) + "\n")
+                log.flush()
+                report(json.dumps(entry))
+                window, window_began_s, waited_s = [], time.monotonic(), 0.0
+            if step % recipe.save_every == 0 or step == recipe.steps:
+                state = {
+                    "network": network.state_dict(),
+                    "muon": muon.state_dict(),
+                    "adam": adam.state_dict(),
+                    "step": step,
+                }
+                partial = checkpoint.with_suffix(".partial")
+                torch.save(state, partial)
+                partial.replace(checkpoint)
+    finally:
+        batches.close()
+        ahead.shutdown(wait=False, cancel_futures=True)
+        log.close()
+    return network
