@@ -207,6 +207,9 @@ DURATION = attribute(
     What is the duration of {e}?
     How many minutes does {e} take?
     How long will {e} last?
+    (How much time|How many hours|How many minutes|What time) (should|must|would|will) I (keep free|set aside|bring|reserve|spend) for {e}(| please)?
+    (What is|What's|Tell me|I need) the (length|time needed|duration) (of|for) {e}(| please)?
+    (How long|Until when|How much time) (am I|are we|will I be|are people) busy with {e}(| please)?
     * How much time do I need for {e}?""",
     """how long {e} takes
     how long {e} is
@@ -278,6 +281,8 @@ YEAR = attribute(
     What year is {e} from?
     In which year was {e} made?
     From what time does {e} date?
+    (When|In which year|In what year) (did someone|did they|did the artist|was it that someone) (make|paint|build|finish) {e}(| please)?
+    (Since when|For how long) (does|has) {e} (exist|existed|been there)(| please)?
     * When was {e} created?""",
     """what year {e} is from
     when {e} was made

@@ -101,6 +101,7 @@ OFFICE = attribute(
     I'm here to see {e}.
     Room of {e}?
     In what room do I find {e}?
+    (Where|In which room|To what room|Where exactly) (must|should|would|can|shall) (I|we) (be|turn up|wait|knock|look) (to see|to meet|to visit|if I want to see) {e}(| please)?
     * Where do I have to go to see {e}?""",
     """where {e} is
     where I can find {e}

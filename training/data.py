@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from training.chat_format import encode
-from training.dialogues import draw_dialogue
+from training.dialogues import MIXES, draw_dialogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,9 @@ def training_texts(count: int) -> Iterator[str]:
             yield message["content"]
 
 
-def packed_rows(tokenizer: Tokenizer, row_tokens: int, first_seed: int, stride: int) -> Iterator[np.ndarray]:
+def packed_rows(
+    tokenizer: Tokenizer, row_tokens: int, first_seed: int, stride: int, mix: str = "everyday"
+) -> Iterator[np.ndarray]:
     """Endless rows of whole dialogues.
 
     Args:
@@ -34,6 +36,7 @@ def packed_rows(tokenizer: Tokenizer, row_tokens: int, first_seed: int, stride: 
         row_tokens: the length of a row; longer dialogues are left out.
         first_seed: the seed of the first dialogue.
         stride: the step between seeds, so that several processes share the seeds.
+        mix: a name in `dialogues.MIXES`.
 
     Yields:
         uint16 [2, row_tokens]: token ids (0 where the row is not full), and the mask of `chat_format.encode`.
@@ -45,7 +48,7 @@ def packed_rows(tokenizer: Tokenizer, row_tokens: int, first_seed: int, stride: 
         used = 0
         while True:
             while len(waiting) < BUFFER_DIALOGUES:
-                ids, mask = encode(tokenizer, draw_dialogue(seed, "train").messages())
+                ids, mask = encode(tokenizer, draw_dialogue(seed, "train", mix=MIXES[mix]).messages())
                 seed += stride
                 if len(ids) <= row_tokens:
                     waiting.append((ids, mask))
@@ -70,11 +73,12 @@ def _produce(
     batch_rows: int,
     first_seed: int,
     stride: int,
+    mix: str,
     rows: mp.queues.Queue[np.ndarray],
 ) -> None:
     tokenizer = Tokenizer.from_file(tokenizer_path)
     batch: list[np.ndarray] = []
-    for row in packed_rows(tokenizer, row_tokens, first_seed, stride):
+    for row in packed_rows(tokenizer, row_tokens, first_seed, stride, mix):
         batch.append(row)
         if len(batch) == batch_rows:
             rows.put(np.stack(batch))
@@ -88,12 +92,20 @@ class Batches:
     slightly different order each time.
     """
 
-    def __init__(self, tokenizer_path: Path, row_tokens: int, batch_rows: int, workers: int, first_seed: int) -> None:
+    def __init__(
+        self,
+        tokenizer_path: Path,
+        row_tokens: int,
+        batch_rows: int,
+        workers: int,
+        first_seed: int,
+        mix: str = "everyday",
+    ) -> None:
         self._batch_rows = batch_rows
         self._processes: list[mp.process.BaseProcess] = []
         if workers == 0:
             tokenizer = Tokenizer.from_file(str(tokenizer_path))
-            self._local = packed_rows(tokenizer, row_tokens, first_seed, 1)
+            self._local = packed_rows(tokenizer, row_tokens, first_seed, 1, mix)
             return
         context = mp.get_context("spawn")
         self._chunk = 4
@@ -101,7 +113,7 @@ class Batches:
         for index in range(workers):
             process = context.Process(
                 target=_produce,
-                args=(str(tokenizer_path), row_tokens, self._chunk, first_seed + index, workers, self._queue),
+                args=(str(tokenizer_path), row_tokens, self._chunk, first_seed + index, workers, mix, self._queue),
                 daemon=True,
             )
             process.start()

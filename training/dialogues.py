@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from training import smalltalk as talk
 from training import wordlists as words
@@ -13,7 +13,7 @@ from training.exchange import Exchange
 from training.facts import Fact, say, upper_first
 from training.lexicon import Draw
 from training.phrasings import phrasings
-from training.question_wordings import OPENERS
+from training.question_wordings import OPENERS, TODAY
 from training.questions import (
     ask_exists,
     ask_fact,
@@ -32,6 +32,8 @@ from training.unknowns import ask_unknown
 if TYPE_CHECKING:
     from training.chat_format import Message
     from training.phrasings import Phrasings, Split
+
+_T = TypeVar("_T")
 
 FOLLOW_OTHER = phrasings("""
 (And|What about|How about|And what about|And what of|And for|And in the case of|The same for|Same question for|And how about|What of|Now for|Then) {e}(|?| please?)
@@ -57,6 +59,47 @@ Facts:\n{s}\n\n{q}
 Use this text to answer.\n{s}\n{q}
 * Read this first:\n{s}\n\nNow tell me: {q}
 """)
+
+
+FACT_CATEGORIES = ("fact", "backwards", "yes or no", "two at once")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How often each sort of dialogue and question comes up.
+
+    Attributes:
+        no_sheet: share of dialogues without a sheet.
+        chinese: share of Chinese dialogues.
+        turns: numbers of questions in a dialogue, each with its weight.
+        sizes: numbers of facts in a sheet, each with its weight.
+        shares: weights of the sorts of question that stand by themselves.
+        open_at: share of the questions for hours that name a clock time.
+    """
+
+    no_sheet: float
+    chinese: float
+    turns: tuple[tuple[int, int], ...]
+    sizes: tuple[tuple[int, int], ...]
+    shares: tuple[tuple[str, int], ...]
+    open_at: float
+
+
+EVERYDAY = Mix(
+    no_sheet=0.06, chinese=0.10,
+    turns=((1, 6), (2, 12), (4, 30), (7, 32), (11, 20), (22, 2)),
+    sizes=((3, 10), (6, 22), (10, 28), (16, 22), (24, 12), (36, 6), (60, 2)),
+    shares=(("unknown", 30), ("hours", 16), ("policy", 5), ("list", 3), ("two", 3), ("yes or no", 5), ("backwards", 7), ("fact", 31)),
+    open_at=0.12,
+)  # fmt: skip
+PRACTICE = Mix(  # for a further stage: more questions about one sheet, and more of those that came out wrong
+    no_sheet=0.03, chinese=0.10,
+    turns=((4, 10), (8, 35), (12, 35), (18, 20)),
+    sizes=((6, 15), (10, 28), (16, 28), (24, 18), (36, 9), (50, 2)),
+    shares=(("unknown", 20), ("hours", 12), ("policy", 2), ("list", 8), ("two", 6), ("yes or no", 12), ("backwards", 16), ("fact", 24)),
+    open_at=0.2,
+)  # fmt: skip
+MIXES = {"everyday": EVERYDAY, "practice": PRACTICE}
 
 
 @dataclass
@@ -89,25 +132,29 @@ class Dialogue:
         return {value for value in values if not any(value in must for must in exchange.must)}
 
 
-def draw_dialogue(seed: int, split: Split, *, slips: bool = True) -> Dialogue:
+def draw_dialogue(seed: int, split: Split, *, slips: bool = True, mix: Mix = EVERYDAY) -> Dialogue:
     """The conversation of a seed; different splits share no name, value or held-out wording.
 
     Without `slips`, questions stand as they are written: no typing slips, dropped or filler words, openers.
     """
     rng = random.Random(f"{split}-{seed}")
     roll = rng.random()
-    if roll < 0.06:
+    if roll < mix.no_sheet:
         return _without_sheet(Draw(rng, split), slips=slips)
-    if roll < 0.16:
+    if roll < mix.no_sheet + mix.chinese:
         system, exchanges, values = chinese_dialogue(rng, split)
         return Dialogue(system, exchanges, None, values)
-    return _with_sheet(Draw(rng, split), slips=slips)
+    return _with_sheet(Draw(rng, split), mix, slips=slips)
 
 
-def _with_sheet(draw: Draw, *, slips: bool) -> Dialogue:
+def _weighted(rng: random.Random, pairs: tuple[tuple[_T, int], ...]) -> _T:
+    return rng.choices([value for value, _ in pairs], [weight for _, weight in pairs])[0]
+
+
+def _with_sheet(draw: Draw, mix: Mix, *, slips: bool) -> Dialogue:
     rng = draw.rng
-    sheet = draw_sheet(draw)
-    turns = rng.choices((1, 2, 4, 7, 11, 22), (6, 12, 30, 32, 20, 2))[0]
+    sheet = draw_sheet(draw, size=_weighted(rng, mix.sizes))
+    turns = _weighted(rng, mix.turns)
     exchanges: list[Exchange] = []
     name: str | None = None
     if rng.random() < 0.25:
@@ -119,14 +166,14 @@ def _with_sheet(draw: Draw, *, slips: bool) -> Dialogue:
         if last and last.subject is not None and roll < 0.3:
             found = follow_up(draw, sheet, last)
         elif roll < 0.9:
-            found = question(draw, sheet)
+            found = question(draw, sheet, mix)
         elif roll < 0.97:
             found = small_talk(draw, sheet)
         else:
             found, name = _name_talk(draw, name)
         if found is None:
             continue
-        if last and last.category in ("fact", "hours") and rng.random() < 0.02:
+        if last and last.category in (*FACT_CATEGORIES, "hours") and rng.random() < 0.02:
             found = Exchange(draw.say(talk.REPEAT), last.answer, "follow-up", last.must)
         exchanges.append(found)
     if rng.random() < 0.2:
@@ -159,29 +206,33 @@ def _without_sheet(draw: Draw, *, slips: bool) -> Dialogue:
     return Dialogue(rng.choice((None, None, None, *EMPTY_SYSTEMS)), exchanges)
 
 
-def question(draw: Draw, sheet: Sheet) -> Exchange | None:
+def question(draw: Draw, sheet: Sheet, mix: Mix = EVERYDAY) -> Exchange | None:
     """A question that stands by itself. None if the drawn sort doesn't suit the sheet."""
     rng = draw.rng
-    roll = rng.random()
-    if roll < 0.3:
+    sort = _weighted(rng, mix.shares)
+    if sort == "unknown":
         return ask_unknown(draw, sheet)
-    if sheet.schedules and roll < 0.46:
+    if sort == "hours" and not sheet.schedules:
+        sort = "policy"
+    if sort == "policy" and not sheet.policies:
+        sort = "list"
+    if sort == "hours":
         schedule = rng.choice(sheet.schedules)
-        if rng.random() < 0.12:
+        if rng.random() < mix.open_at:
             return ask_open_at(draw, schedule)
         if schedule.thing is None and rng.random() < (0.08 if sheet.today is None else 0.35):
             return _today(draw, schedule, sheet.today)
         return ask_hours(draw, sheet, schedule)
-    if sheet.policies and roll < 0.51:
+    if sort == "policy":
         return ask_policy(draw, rng.choice(sheet.policies))
-    if roll < 0.54:
+    if sort == "list":
         return ask_list(draw, rng.choice(sheet.sections))
     fact = rng.choice(sheet.facts)
-    if roll < 0.57 and len(sheet.facts) > 1:
+    if sort == "two" and len(sheet.facts) > 1:
         return ask_two(draw, *rng.sample(sheet.facts, 2))
-    if roll < 0.62:
+    if sort == "yes or no":
         return ask_yes_no(draw, sheet, fact)
-    if roll < 0.69 or (fact.attribute.name in ("role", "field") and rng.random() < 0.6):
+    if sort == "backwards" or (fact.attribute.name in ("role", "field") and rng.random() < 0.6):
         return ask_reverse(draw, sheet, fact)
     if fact.attribute.name == "location" and fact.attribute.kind == "place" and rng.random() < 0.15:
         return ask_exists(draw, fact)
@@ -208,7 +259,7 @@ def follow_up(draw: Draw, sheet: Sheet, last: Exchange) -> Exchange | None:
                 asked, f"{lead}, {answer[0].lower()}{answer[1:]}", "follow-up", straight.must, "time", subject
             )
         return Exchange(asked, upper_first(answer), "follow-up", straight.must, "time", subject)
-    if not isinstance(subject, Fact) or last.category not in ("fact", "follow-up"):
+    if not isinstance(subject, Fact) or last.category not in (*FACT_CATEGORIES, "follow-up"):
         return None
     if rng.random() < 0.5 and subject.attribute.follows.train:
         others = [f for f in sheet.facts if f.thing is subject.thing and f.attribute is not subject.attribute]
@@ -234,10 +285,7 @@ def _today(draw: Draw, schedule: Schedule, today: int | None) -> Exchange | None
     """Questions with "today" and "tomorrow". Without a day in the sheet the answer is the whole week."""
     tomorrow = draw.rng.random() < 0.4
     word = "tomorrow" if tomorrow else "today"
-    forms = ("When are you open {w}?", "Are you open {w}?", "What are the opening hours {w}?")
-    asked = draw.rng.choice(
-        forms if draw.split == "train" else ("How long can I stay {w}?", "At what times are you open {w}?")
-    )
+    asked = draw.say(TODAY)
     if today is None:
         answer = f"I don't know which day it is {word}. {schedule.answer_week()}"
         return Exchange(asked.format(w=word), answer, "hours", tuple(sorted(schedule.strings())), "", schedule)

@@ -96,8 +96,10 @@ class Layer(nn.Module):
         self.up_proj = Linear(a.hidden_size, a.intermediate_size, std)
         self.down_proj = Linear(a.intermediate_size, a.hidden_size, out_std)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, rounding: Tensor | None) -> Tensor:
-        """`x` [batch, length, hidden]; `attend` gets rotated q, k and plain v, each [batch, heads, length, head_dim]."""
+    def project(
+        self, x: Tensor, cos: Tensor, sin: Tensor, rounding: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What attention reads: rotated q, k and plain v, each [batch, heads, length, head_dim]."""
         batch, length, _ = x.shape
         h = self.input_layernorm(x)
 
@@ -105,11 +107,18 @@ class Layer(nn.Module):
             return projection(h, rounding).view(batch, length, -1, self.a.head_dim).transpose(1, 2)
 
         q, k, v = heads(self.q_proj), heads(self.k_proj), heads(self.v_proj)
-        mixed = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
-        x = x + self.o_proj(mixed.transpose(1, 2).reshape(batch, length, -1), rounding)
+        return rotate(q, cos, sin), rotate(k, cos, sin), v
+
+    def finish(self, x: Tensor, mixed: Tensor, rounding: Tensor | None) -> Tensor:
+        """The layer's output [batch, length, hidden] from its input and what attention gave, [batch, heads, length, head_dim]."""
+        x = x + self.o_proj(mixed.transpose(1, 2).flatten(2), rounding)
         h = self.post_attention_layernorm(x)
         gated = F.silu(self.gate_proj(h, rounding)) * self.up_proj(h, rounding)
         return x + self.down_proj(gated, rounding)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend, rounding: Tensor | None) -> Tensor:
+        """`x` [batch, length, hidden]; `attend` gets what `project` makes."""
+        return self.finish(x, attend(*self.project(x, cos, sin, rounding)), rounding)
 
 
 class Network(nn.Module):

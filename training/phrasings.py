@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import zlib
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ class Phrasings:
     """Wordings of one thing, and which of them never occur in training.
 
     Kept for the evaluation are whole wordings (`held`), and of the wordings made of many exchangeable parts one
-    combination in six, chosen by a checksum. Wordings of few combinations belong to training entirely.
+    combination in six, chosen by a checksum; of both, only those that no other list can bring into training. Wordings
+    of few combinations belong to training entirely.
     """
 
     train: tuple[str, ...]
@@ -63,22 +65,46 @@ class Phrasings:
         fixed = (text for wording in self.train if wording not in mixed for text in expansions(wording))
         object.__setattr__(self, "mixed", mixed)
         object.__setattr__(self, "fixed", frozenset(fixed) - frozenset(self.held))
+        _EVERY_LIST.append(self)
+
+    def trainable(self) -> frozenset[str]:
+        """Every wording that this list can bring into training."""
+        mixed = {text for wording in self.mixed for text in expansions(wording) if not is_held_out_wording(text)}
+        return self.fixed | (mixed - frozenset(self.held))
+
+    def held_out(self) -> tuple[tuple[str, ...], frozenset[str]]:
+        """The wordings of the evaluation: whole ones, and combinations of parts."""
+        return _held_out(self, len(_EVERY_LIST))
 
     def pick(self, rng: random.Random, split: Split) -> str:
         """A random wording of the split. Lists without any held-out wording serve both splits."""
-        if split == "held" and self.held and (not self.mixed or rng.random() < 0.5):
-            return rng.choice(self.held)
-        if split == "held" and self.mixed:
-            while True:
+        if split == "held":
+            whole, combined = self.held_out()
+            if whole and (not combined or rng.random() < 0.5):
+                return rng.choice(whole)
+            while combined:
                 text = expand(rng.choice(self.mixed), rng)
-                if is_held_out_wording(text) and text not in self.fixed:
+                if text in combined:
                     return text
         while True:
             text = expand(rng.choice(self.train), rng)
-            if text in self.fixed:
+            if split == "held" or text in self.fixed or not (is_held_out_wording(text) or text in self.held):
                 return text
-            if split == "held" or not (is_held_out_wording(text) or text in self.held):
-                return text
+
+
+_EVERY_LIST: list[Phrasings] = []
+
+
+@cache
+def _trainable_anywhere(lists: int) -> frozenset[str]:
+    return frozenset().union(*(wordings.trainable() for wordings in _EVERY_LIST[:lists]))
+
+
+@cache
+def _held_out(wordings: Phrasings, lists: int) -> tuple[tuple[str, ...], frozenset[str]]:
+    trainable = _trainable_anywhere(lists)
+    combined = {text for wording in wordings.mixed for text in expansions(wording) if is_held_out_wording(text)}
+    return tuple(text for text in wordings.held if text not in trainable), frozenset(combined - trainable)
 
 
 def phrasings(text: str) -> Phrasings:

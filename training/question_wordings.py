@@ -89,6 +89,8 @@ Do you have a {r}?
 Name of the {r}?
 What's the {r}'s name?
 Who is your {r}?
+(Who|Which person) (do you have as|did you hire as|do you employ as|is known as|is in the post of) (the|your) {r}(| here| please)?
+(Do you know|Can you say|Please say|I'd like to know) who the {r} is(| please).
 * Who has the job of {r}?
 * What is the {r} called?
 """)
@@ -99,22 +101,51 @@ ASK_FIELD = phrasings("""
 (Who|Which doctor) (do|should|can) I (see|visit|ask) (for|about|because of) {f}(| please)?
 doctor for {f}(|?| please)
 Whom do I consult for {f}?
+(Who|Which doctor|Which of the doctors|Whom) (would you recommend|is good|should one see|do people see|is there|do you have|do you recommend) for {f}(| here| please)?
+(Who|Which doctor) (knows about|works on|specialises in|looks after|is the specialist for|is the one for) {f}(| here| please)?
 * Who is your expert for {f}?
 """)
+OPEN_AT = phrasings("""
+{V} {e} (open|still open|already open|closed|shut) on (|a ){d} at {t}(| please| or not)?
+{V} {e} (open|still open|already open|closed|shut) at {t} on (|a ){d}(| please| or not)?
+(On|Next|This) {d} at {t}, {v} {e} (open|still open|already open|closed)(| please)?
+(I'd like to come|I want to come|I can come|I plan to come|I'll be there|We will come) on {d} at {t}. {V} {e} open(| then)?
+(Can|May|Could|Should) (I|we) (come|visit|drop by|come in) on {d} at {t}(| please)?
+{d}, {t}: {v} {e} open?
+{V} {e} open on {d} at {t}?
+{V} {e} open at {t} on {d}?
+Can I come on {d} at {t}?
+* If I come on {d} at {t}, {v} {e} open?
+* {V} {e} still open {d} at {t}?
+* Would I stand before a closed door on {d} at {t}?
+""")
+TODAY = phrasings("""
+(When|At what time|From when|Until when|How long|Up to what time|During which hours) (are you open|can I visit|can we come|may I come in|is it open|can people visit) {w}(| please)?
+(How long|Until when|Till when|Up to when) (can|may|could) (I|we|visitors|one) (be here|remain|look around|be inside|visit|walk around) {w}(| please)?
+(When|At what time|What time) do you (open|close|shut) {w}(| please)?
+(hours|opening hours|times|opening times) (for |){w}(|?| please)
+{w} (hours|opening hours|opening times)(|?)
+When are you open {w}?
+Are you open {w}?
+What are the opening hours {w}?
+* How long can I stay {w}?
+* At what times are you open {w}?
+* Till what hour do you let people in {w}?
+""")
 REVERSE: dict[str, tuple[Phrasings, str]] = {
-    "office": (phrasings("(Who|Which person) (is|sits|works|can I find|do I meet|has an office) {v}(| please)?\nWho is {v}?\nWho sits {v}?\nWhose office is {v}?\nWho can I find {v}?\nWho works {v}?\n* Whom do I meet {v}?"), "You can find {e} {v}."),
-    "time": (phrasings("(What|Which event|Which one) (starts|begins|is on|happens|takes place) at {v}(| please)?\nWhat starts at {v}?\nWhat is on at {v}?\nWhich event is at {v}?\nWhat happens at {v}?\nWhat begins at {v}?\n* What do you have at {v}?"), "{E} starts at {v}."),
-    "departs": (phrasings("(What|Which one|Which) (leaves|departs|goes|sets off) at {v}(| please)?\nWhich one leaves at {v}?\nWhere can I go at {v}?\nWhat leaves at {v}?\n* What departs at {v}?"), "{E} leaves at {v}."),
-    "place": (phrasings("(What|What exactly) (is|can I find|do I find|can I see|do you have|is there|takes place|goes on) {v}(| please)?\nWhat is {v}?\nWhat takes place {v}?\nWhat can I find {v}?\nWhat do you have {v}?\nWhat is there {v}?\n* What goes on {v}?"), "{E} {be} {v}."),
-    "host": (phrasings("(What|Which one|Which event) (is led|is run|is given|is hosted|is taught) by {v}(| please)?\nWhat does {v} lead?\nWhich event is with {v}?\nWhat does {v} teach?\nWhat is {v} doing?\nWhich one is led by {v}?\n* What is run by {v}?"), "{E} is led by {v}."),
-    "maker": (phrasings("(What|Which work|Which piece) (was made|is made|was created|is|was painted) by {v}(| please)?\nWhat did {v} make?\nWhich work is by {v}?\nWhat do you have by {v}?\n* What was created by {v}?"), "{E} was made by {v}."),
-    "platform": (phrasings("(What|Which one) (leaves|goes|departs|starts) from {v}(| please)?\nWhat leaves from {v}?\nWhere does the one from {v} go?\nWhich one goes from {v}?\n* What departs from {v}?"), "{E} leaves from {v}."),
+    "office": (phrasings("(Who|Which person) (is|sits|works|can I find|do I meet|has an office) {v}(| please)?\nWho is {v}?\nWho sits {v}?\nWhose office is {v}?\nWho can I find {v}?\nWho works {v}?\n(Who|Which colleague|Which of your people|Which of the staff) (has a desk|is based|is at work|can be found|receives visitors|has a room|is to be found|is sitting) {v}(| please| here)?\n(Whom|Who) (can|will|would|could) I (see|get to see|talk to|visit|come across|speak to) {v}(| please)?\n(To whom|Who) does the (office|desk|room) {v} belong(| to)?\nIf I (go|come|knock) {v}, who (is there|will I see|do I find)?\n* Which person would I run into {v}?\n* Whom do I meet {v}?"), "You can find {e} {v}."),
+    "time": (phrasings("(What|Which event|Which one) (starts|begins|is on|happens|takes place) at {v}(| please)?\nWhat starts at {v}?\nWhat is on at {v}?\nWhich event is at {v}?\nWhat happens at {v}?\nWhat begins at {v}?\n(What|Which event|What event|Which of the events) (can I attend|do you offer|is planned|is scheduled|will start|comes|is there|could I join|gets going|opens) at {v}(| please| today)?\nI (am free|have time|can come) at {v}. What (is on|is there|can I see|can I join)(| then)?\n* Which thing kicks off at {v}?\n* What do you have at {v}?"), "{E} starts at {v}."),
+    "departs": (phrasings("(What|Which one|Which) (leaves|departs|goes|sets off) at {v}(| please)?\nWhich one leaves at {v}?\nWhere can I go at {v}?\nWhat leaves at {v}?\n(What|Which one|Which train|Which line|What connection) (will leave|sets out|starts|is due to leave|pulls out|goes off|can I catch|is there) at {v}(| please| today)?\n* Which of them is off at {v}?\n* What departs at {v}?"), "{E} leaves at {v}."),
+    "place": (phrasings("(What|What exactly) (is|can I find|do I find|can I see|do you have|is there|takes place|goes on) {v}(| please)?\nWhat is {v}?\nWhat takes place {v}?\nWhat can I find {v}?\nWhat do you have {v}?\nWhat is there {v}?\n(What|What exactly|Which thing|Which of your things) (happens|is located|stands|lies|will I find|would I find|can one see|can be found|is to be found|is situated|do you keep|is waiting|is going on|is shown|awaits me|am I going to find|is placed|do people find) {v}(| please| here| exactly)?\nIf I (go|come|look|walk|stand) {v}, what (do I find|will I find|do I see|is there|will I see)?\n(Tell me|I want to know|I'd like to know|Please say) what (is|I find|can be found|there is|one finds|I can see) {v}(| please).\n* What would be {v}?\n* Which place am I at if I stand {v}?\n* What goes on {v}?"), "{E} {be} {v}."),
+    "host": (phrasings("(What|Which one|Which event) (is led|is run|is given|is hosted|is taught) by {v}(| please)?\nWhat does {v} lead?\nWhich event is with {v}?\nWhat does {v} teach?\nWhat is {v} doing?\nWhich one is led by {v}?\n(What|Which event|Which course|Which of the events|Which one) (does|will|is) {v} (lead|run|give|host|teach|present|hold|offer|leading|running|giving|hosting|teaching)(| here| please)?\n(What|Which one|Which event|Which course) is (presented|guided|held|directed|offered|organised|done|conducted) by {v}(| please| here)?\n(I want to|I'd like to|Can I|Could I) (see|attend|join|go to) (something|an event|the one|what there is) (with|by|from) {v}.\n* With what can I see {v}?\n* Which event has {v} at the front?\n* What is run by {v}?"), "{E} is led by {v}."),
+    "maker": (phrasings("(What|Which work|Which piece) (was made|is made|was created|is|was painted) by {v}(| please)?\nWhat did {v} make?\nWhich work is by {v}?\nWhat do you have by {v}?\n(What|Which work|Which piece|Which of the works) (was built|was carved|was drawn|was shaped|was produced|was designed|comes from the hand of|was given|do you show that is|can I see) by {v}(| please| here)?\n(What|Which one|Which work) (did|has|could) {v} (paint|create|build|carve|produce|make|draw|design)(| here| please)?\n(Show me|I want to see|I'd like to see|Where is) (the work|the piece|what you have|something|the one) (by|of|from) {v}(| please).\n* Which of these do we owe to {v}?\n* What was created by {v}?"), "{E} was made by {v}."),
+    "platform": (phrasings("(What|Which one) (leaves|goes|departs|starts) from {v}(| please)?\nWhat leaves from {v}?\nWhere does the one from {v} go?\nWhich one goes from {v}?\n(What|Which one|Which line|Which train) (can I take|runs|is going|is leaving|sets off|can I catch|will go|rolls out) from {v}(| please| today)?\nI'm (standing|waiting|sitting) at {v}. (What|Which one|Which train) (leaves|goes|starts) (here|from here)?\n* Which of them pulls out of {v}?\n* What departs from {v}?"), "{E} leaves from {v}."),
 }  # fmt: skip
 YES_NO: dict[str, Phrasings] = {
-    "place": phrasings("{be} {e} {v}?\nIs it true that {e} {be} {v}?\nI think {e} {be} {v}, right?\n* {be} {e} really {v}?"),
-    "price": phrasings("{do} {e} cost {v}?\n{be} {e} {v}?\nIs the price of {e} {v}?\n* {do} {e} really cost {v}?"),
-    "time": phrasings("Does {e} start at {v}?\nIs {e} at {v}?\n{e} is at {v}, right?\n* Does {e} really start at {v}?"),
-    "host": phrasings("Is {e} led by {v}?\nIs {e} with {v}?\nDoes {v} lead {e}?\n* Is it {v} who leads {e}?"),
+    "place": phrasings("{be} {e} {v}?\nIs it true that {e} {be} {v}?\nI think {e} {be} {v}, right?\n(Do I|Will I|Can I|Would I|Do people) find {e} {v}(|, please| here| then| or not)?\n{E} {be} {v}, (correct|isn't that so|is that so|yes|true|no|or not|am I right)?\n(Somebody|A friend|The guide|A man|The lady|My wife) (told me|says|said|thinks) that {e} {be} {v}. (Is that|Is it|Could that be) (right|true|correct|so)?\n(Is it|Is that) (so|correct|right|a fact|still so) that {e} {be} {v}(| please)?\n(Am I|Are we) (right|correct) (that|in thinking that|to think that) {e} {be} {v}?\n{be} {e} (still|now|actually|always|found|located|perhaps|maybe|indeed|truly|in fact) {v}(| please)?\nSo {e} {be} {v}?\n* Can you confirm that {e} {be} {v}?\n* {be} {e} really {v}?"),
+    "price": phrasings("{do} {e} cost {v}?\n{be} {e} {v}?\nIs the price of {e} {v}?\n(Do I|Would I|Will I|Do we|Must I) pay {v} for {e}(|, please| here| then| or not)?\n{E} {do_cost} {v}, (correct|isn't that so|is that so|yes|true|no|or not|am I right)?\n(Somebody|A friend|The guide|A man|The lady) (told me|says|said|thinks) that {e} {do_cost} {v}. (Is that|Is it|Could that be) (right|true|correct|so)?\n(Is it|Is that) (so|true|correct|right|a fact) that {e} {do_cost} {v}(| please)?\n{do} {e} (still|now|actually|always|indeed|truly|in fact) cost {v}(| please)?\nIs {v} the (right price|price|cost|fee) (of|for) {e}?\n* Can you confirm {v} for {e}?\n* {do} {e} really cost {v}?"),
+    "time": phrasings("Does {e} start at {v}?\nIs {e} at {v}?\n{e} is at {v}, right?\nDoes {e} (still|now|actually|always|indeed|truly|in fact|perhaps) (start|begin) at {v}(| please| today)?\n{E} (starts|begins|is) at {v}, (correct|isn't that so|is that so|yes|true|no|or not|am I right)?\n(Somebody|A friend|The guide|A man|The lady) (told me|says|said|thinks) that {e} (starts|begins|is) at {v}. (Is that|Is it) (right|true|correct|so)?\n(Is it|Is that) (so|true|correct|right) that {e} (starts|begins|is) at {v}(| please)?\n* Can you confirm that {e} begins at {v}?\n* Does {e} really start at {v}?"),
+    "host": phrasings("Is {e} led by {v}?\nIs {e} with {v}?\nDoes {v} lead {e}?\nDoes {v} (really |still |now |actually |indeed |)(lead|run|teach|host|give) {e}(| please| today)?\n{V} (leads|runs|hosts|teaches) {e}, (correct|right|is that so|yes|true|no|or not|am I right)?\n(Is it|Is that) (so|true|correct|right) that {e} is (led|run|hosted|given|taught) by {v}(| please)?\nIs {e} (really|still|now|actually|indeed) (led by|run by|with|given by) {v}?\n* Can you confirm that {v} leads {e}?\n* Is it {v} who leads {e}?"),
 }  # fmt: skip
 EXISTS = phrasings("""
 (Is there|Do you have|Have you got|Does the house have|Would there be|Is there perhaps|Does this place have) a {k}(| here| in the building| please| somewhere| nearby)?

@@ -18,6 +18,7 @@ from training.question_wordings import (
     EXISTS_PLURAL,
     FIELD_FORMS,
     LISTS,
+    OPEN_AT,
     REVERSE,
     ROLE_FORMS,
     YES_NO,
@@ -52,12 +53,12 @@ def ask_reverse(draw: Draw, sheet: Sheet, fact: Fact) -> Exchange | None:
         field = draw.rng.choice(FIELD_FORMS[fact.printed])
         question = draw.say(ASK_FIELD).format(f=field)
         answer = f"{fact.thing.said} is responsible for {fact.printed}."
-        return Exchange(question, answer, "fact", (fact.thing.said,), "name", fact)
+        return Exchange(question, answer, "backwards", (fact.thing.said,), "name", fact)
     if fact.attribute is about.ROLE:
         forms = ROLE_FORMS[fact.printed]
         asked = fact.printed if draw.rng.random() < 0.6 else draw.rng.choice(forms)
         question = draw.say(ASK_ROLE).format(r=asked)
-        return Exchange(question, f"The {fact.printed} is {fact.thing.said}.", "fact", (fact.thing.said,), "name", fact)
+        return Exchange(question, f"The {fact.printed} is {fact.thing.said}.", "backwards", (fact.thing.said,), "name", fact)
     name = "departs" if fact.attribute is about.DEPARTURE else fact.attribute.name
     if fact.attribute is about.LOCATION:
         name = "place"
@@ -69,7 +70,7 @@ def ask_reverse(draw: Draw, sheet: Sheet, fact: Fact) -> Exchange | None:
     return Exchange(
         draw.say(asks).format(v=fact.phrase),
         say(answer, fact.thing, fact.phrase),
-        "fact",
+        "backwards",
         (fact.thing.names[0],),
         "name",
         fact,
@@ -90,7 +91,7 @@ def ask_yes_no(draw: Draw, sheet: Sheet, fact: Fact) -> Exchange | None:
     said = say(fact.attribute.answers[0], fact.thing, fact.phrase)
     said = said if said[0].isupper() and not said.startswith(("The ", "You ", "A ")) else said[0].lower() + said[1:]
     return Exchange(
-        question, f"{'Yes' if right else 'No'}, {said}", "fact", ("Yes" if right else "No", *fact.must), "", fact
+        question, f"{'Yes' if right else 'No'}, {said}", "yes or no", ("Yes" if right else "No", *fact.must), "", fact
     )
 
 
@@ -122,11 +123,11 @@ def ask_list(draw: Draw, section: Section) -> Exchange | None:
 def ask_two(draw: Draw, first: Fact, second: Fact) -> Exchange:
     """Two questions in one message."""
     one, two = ask_fact(draw, first), ask_fact(draw, second)
-    glue = draw.rng.choice((" and ", " And ", " Also, ")) if draw.split == "train" else " and then: "
+    glue = draw.rng.choice((" and ", " And ", " Also, ", " Then: ", " And also: ", " Next: ", " - ", " And another thing: ")) if draw.split == "train" else " and then: "
     question = (
         one.question.rstrip("?.") + ("" if glue == " and " else "?") + glue + two.question[0].lower() + two.question[1:]
     )
-    return Exchange(question, f"{one.answer} {two.answer}", "fact", first.must + second.must)
+    return Exchange(question, f"{one.answer} {two.answer}", "two at once", first.must + second.must)
 
 
 def ask_hours(draw: Draw, sheet: Sheet, schedule: Schedule, day: int | None = None) -> Exchange:
@@ -164,19 +165,18 @@ def ask_open_at(draw: Draw, schedule: Schedule) -> Exchange | None:
         return None
     name = "you" if schedule.thing is None else schedule.thing.said
     verb = "are" if schedule.thing is None or schedule.thing.plural else "is"
-    form = draw.rng.choice(("{V} {e} open on {d} at {t}?", "{V} {e} open at {t} on {d}?", "Can I come on {d} at {t}?"))
-    if draw.split == "held":
-        form = draw.rng.choice(("If I come on {d} at {t}, {v} {e} open?", "{V} {e} still open {d} at {t}?"))
+    form = draw.say(OPEN_AT)
     if schedule.thing is not None and "{e}" not in form:
-        form = "{V} {e} open on {d} at {t}?"
+        form = "{V} {e} open on {d} at {t}?" if draw.split == "train" else "{V} {e} still open {d} at {t}?"
     question = form.format(V=verb.capitalize(), v=verb, e=name, d=DAYS[day], t=draw.time(moment))
     answer = schedule.answer_day(day)
-    inside = start < moment < end
+    asked_for_closed = any(word in form for word in ("closed", "shut"))
+    yes = (start < moment < end) != asked_for_closed
     return Exchange(
         question,
-        f"{'Yes' if inside else 'No'}, {answer[0].lower()}{answer[1:]}",
+        f"{'Yes' if yes else 'No'}, {answer[0].lower()}{answer[1:]}",
         "open at",
-        ("Yes" if inside else "No",),
+        ("Yes" if yes else "No",),
         "",
         schedule,
     )

@@ -50,6 +50,7 @@ hours on {d}
 At what times {are} {e} open on {d}?
 * During which hours can I visit on {d}?
 * If I come on a {d}, when {are} {e} open?
+(At what hours|Between which hours|At which times|In what hours) (can|may|could|should) (I|we|visitors) (come|visit|drop by|turn up) on (|a ){d}(| please)?
 * Up to what time {are} {e} open on {d}?
 """)
 ASK_WEEK = phrasings("""
@@ -89,6 +90,8 @@ And {d}s?
 Are you open on {d} too?
 Also on {d}?
 And what of {d}?
+(Does the same go|Is that the same|Are the hours the same|Is this so|Does that hold|Is that also true|Are the hours alike) (for|on) (|a ){d}(| too| please)?
+(Is it|Is that|Would it be) (different|another time|alike|the same thing|as long) on (|a ){d}(| then)?
 * Is it the same on {d}?
 * And if I come on {d}?
 """)

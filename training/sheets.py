@@ -301,7 +301,7 @@ def _section(draw: Draw, section: Section) -> str:
     inline = {fact.attribute.name: rng.choice(fact.attribute.inline) for record in section.records for fact in record}
     labels = {fact.attribute.name: rng.choice(fact.attribute.labels) for record in section.records for fact in record}
     mark = rng.choice((", ", ", ", "; ", " | ", " / ", " – "))
-    role_first = section.sort in ("person", "doctor") and rng.random() < 0.45
+    role_first = section.sort == "contact" or (section.sort in ("person", "doctor") and rng.random() < 0.45)
     brackets = rng.random() < 0.12
     for number, record in enumerate(section.records, start=1):
         start = f"{number}. " if bullet == "1. " else bullet

@@ -244,6 +244,28 @@ def people(draw: Draw, count: int) -> Section:
     )
 
 
+def contacts(draw: Draw, count: int) -> Section:
+    """Whom to turn to: people by their role, and things with somebody in charge or a number."""
+    rng = draw.rng
+    roles = [record[0] for record in people(draw, count).records if record[0].attribute is about.ROLE]
+    pool = rng.sample((*nouns.FACILITIES, *nouns.SERVICES), count)
+    short = rng.random() < 0.5
+    records: list[tuple[Fact, ...]] = []
+    for forms in pool:
+        number = draw.extension() if short else draw.phone()
+        if roles and rng.random() < 0.55:
+            role = roles.pop()
+            phone = plain(role.thing, about.PERSON_PHONE, number)
+            records.append((role, phone) if rng.random() < 0.3 else (role,))
+            continue
+        thing = common(forms, draw)
+        facts = [plain(thing, about.CONTACT, keys.person_name(draw)), plain(thing, about.PHONE, number)]
+        records.append(_some(draw, facts, 0.7))
+    return Section(
+        "contact", ("Contact", "Contacts", "Who to ask", "Your contacts", "Responsible", "Ask us"), tuple(records)
+    )
+
+
 def event_title(draw: Draw) -> str:
     """A title such as "Origami for Beginners"."""
     rng = draw.rng
@@ -435,11 +457,11 @@ def topic_facts(draw: Draw, count: int) -> Section:
 
 MAKERS: dict[str, Callable[[Draw, int], Section]] = {
     "facility": facilities, "ticket": tickets, "good": goods, "person": people, "event": events, "hall": halls,
-    "departure": departures, "service": services, "exhibit": exhibits, "phone": phones, "mixed": mixed, "doctor": doctors, "key": key_facts, "topic": topic_facts,
+    "departure": departures, "service": services, "exhibit": exhibits, "phone": phones, "mixed": mixed, "contact": contacts, "doctor": doctors, "key": key_facts, "topic": topic_facts,
 }  # fmt: skip
 WEIGHTS = {
     "facility": 14, "ticket": 8, "good": 9, "person": 13, "event": 12, "hall": 6, "departure": 6, "service": 7, "exhibit": 5,
-    "phone": 5, "mixed": 12, "doctor": 4, "key": 14, "topic": 16,
+    "phone": 5, "mixed": 12, "contact": 7, "doctor": 4, "key": 14, "topic": 16,
 }  # fmt: skip
 
 

@@ -81,12 +81,12 @@ TOPICS = (
            "Our Wi-Fi network is {v}. ; Use the Wi-Fi {v}. ; * Connect to the network {v}."),
     _topic("Wi-Fi password|WiFi password|WLAN password|Wi-Fi code|Wi-Fi key", "code",
            "What is the Wi-Fi password? ; What's the wifi password? ; How do I log in to the Wi-Fi? ; Password for the WiFi? ; "
-           "I need the password for the internet. ; wifi password? ; Can I have the Wi-Fi code? ; With what password do I get online? ; * Give me the WLAN key.",
+           "I need the password for the internet. ; wifi password? ; Can I have the Wi-Fi code? ; With what password do I get online? ; (Give me|I need|Tell me|May I have|What is|Could I get) the (key|code|password|login) (of|for) the (WLAN|WiFi|Wi-Fi|wireless|internet)(| please)? ; * Give me the WLAN key.",
            "the Wi-Fi password ; what the password of the Wi-Fi is ; * with what password you get online", "The Wi-Fi password is {v}.",
            "The Wi-Fi password is {v}. ; Log in to the Wi-Fi with {v}. ; * Use {v} as password for the Wi-Fi."),
     _topic("Parking|Parking spaces|Where to park|Car park", "place",
            "Where can I park? ; Is there parking? ; Where do I park my car? ; Do you have parking? ; Where can I leave my car? ; parking? ; "
-           "Where is it possible to park? ; * Where do I put my car?",
+           "Where is it possible to park? ; (Where|In which place) (can|could|should|may|shall) (I|we|one) (put|leave|set down|stop with) (the|our|a|my) (car|van|vehicle)(| please)? ; * Where do I put my car?",
            "where you can park ; where to park ; * where it is possible to park", "You can park {v}.",
            "You can park {v}. ; Parking is available {v}. ; Park your car {v}. ; * There is space for cars {v}."),
     _topic("Parking fee|Parking costs|Parking price", "money",

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from training.chat_format import BOS, PAD, SPECIAL_TOKENS
 from training.data import Batches
-from training.muon import Muon
-from training.network import Network, rope_tables
+from training.muon import Muon, multiplies_bfloat16
+from training.network import Network, fake_q4, rope_tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,6 +38,7 @@ class Recipe:
         q4_from: the share of the run after which every second step trains with rounded weights.
         prompt_weight: the weight of the loss on tokens that the assistant doesn't say, in the first `prompt_share` of the
             run; afterwards it is `late_prompt_weight`.
+        mix: which questions come up how often, a name in `dialogues.MIXES`.
     """
 
     steps: int = 9_100
@@ -54,7 +55,8 @@ class Recipe:
     late_prompt_weight: float = 0.01
     seed: int = 1
     workers: int = 14
-    save_every: int = 1000
+    save_every_s: float = 120
+    mix: str = "everyday"
 
 
 def document_ids(ids: Tensor) -> Tensor:
@@ -76,7 +78,6 @@ def make_loss(
     a = network.a
     length = recipe.row_tokens
     cos, sin = rope_tables(length, a.head_dim, a.rope_theta, device)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
 
     def finish(hidden: Tensor, ids: Tensor, answers: Tensor, rounding: Tensor, prompt_weight: Tensor) -> Tensor:
         logits = network.logits(hidden[:, :-1], rounding).float()
@@ -85,20 +86,7 @@ def make_loss(
         return (losses * weights.flatten()).sum() / weights.sum()
 
     if device.type != "cuda":
-
-        def dense(ids: Tensor, answers: Tensor, rounding: Tensor, prompt_weight: Tensor) -> Tensor:
-            documents = document_ids(ids)
-            causal = torch.ones(length, length, dtype=torch.bool).tril()
-            mask = (causal & (documents[:, :, None] == documents[:, None, :]))[:, None]
-
-            def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-                return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
-
-            return finish(
-                network(ids, cos, sin, [attend] * a.num_layers, rounding, dtype), ids, answers, rounding, prompt_weight
-            )
-
-        return dense
+        return _loss_by_document(network, cos, sin)
 
     from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
@@ -117,10 +105,77 @@ def make_loss(
             return flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
 
         return finish(
-            network(ids, cos, sin, [attend] * a.num_layers, rounding, dtype), ids, answers, rounding, prompt_weight
+            network(ids, cos, sin, [attend] * a.num_layers, rounding, torch.bfloat16), ids, answers, rounding, prompt_weight
         )
 
     return lambda ids, answers, rounding, prompt_weight: compiled(ids, answers, blocks(ids), rounding, prompt_weight)
+
+
+QUERY_BLOCK = 256
+
+
+@torch.compile(dynamic=True)
+def _causal_shares(scores: Tensor, first: int, scale: float) -> Tensor:
+    """Softmax over the keys that each query may see; `scores` [heads, queries, keys], the first query at position `first`."""
+    rows = torch.arange(scores.shape[1]) + first
+    visible = rows[:, None] >= torch.arange(scores.shape[2])[None]
+    return torch.softmax(torch.where(visible, scores.float() * scale, float("-inf")), dim=-1).to(scores.dtype)
+
+
+def _causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of one dialogue in blocks of queries, [1, heads, length, head_dim] to [heads, length, head_dim].
+
+    Its backward pass takes a third of the time of PyTorch's fused one on a processor.
+    """
+    _, heads, length, size = q.shape
+    groups = k.shape[1]
+    q = q[0].view(groups, heads // groups, length, size)
+    k, v = k[0], v[0]
+    blocks = []
+    for start in range(0, length, QUERY_BLOCK):
+        end = min(length, start + QUERY_BLOCK)
+        scores = torch.bmm(q[:, :, start:end].reshape(groups, -1, size), k[:, :end].mT)
+        shares = _causal_shares(scores.view(heads, end - start, end), start, size**-0.5)
+        blocks.append(torch.bmm(shares.view(groups, -1, end), v[:, :end]).view(heads, end - start, size))
+    return torch.cat(blocks, dim=1)
+
+
+def _loss_by_document(
+    network: Network, cos: Tensor, sin: Tensor
+) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+    """The same loss for a processor: attention runs over one dialogue after another, so that nothing masked is computed.
+
+    Tokens without weight get no logits. In bfloat16 where the processor multiplies it, else in float32.
+    """
+    dtype = torch.bfloat16 if multiplies_bfloat16(torch.device("cpu")) else torch.float32
+    layer_type = type(network.layers[0])
+    project, complete = torch.compile(layer_type.project), torch.compile(layer_type.finish)
+
+    def loss(ids: Tensor, answers: Tensor, rounding: Tensor, prompt_weight: Tensor) -> Tensor:
+        weights = F.pad(loss_weights(ids, answers, prompt_weight), (0, 1)).flatten()
+        targets = ids.roll(-1, dims=1).flatten()
+        flat = ids.flatten()
+        starts = torch.zeros_like(flat)
+        starts[:: ids.shape[1]] = 1
+        bounds = torch.nonzero((flat == BOS_ID) | (starts > 0)).flatten()
+        lengths = torch.diff(bounds, append=torch.tensor([flat.numel()])).tolist()
+        positions = torch.cat([torch.arange(length) for length in lengths])
+
+        def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            parts = zip(q.split(lengths, 2), k.split(lengths, 2), v.split(lengths, 2), strict=True)
+            return torch.cat([_causal_attention(*part) for part in parts], dim=1)[None]
+
+        here_cos, here_sin = cos[positions], sin[positions]
+        x = F.embedding(flat[None], fake_q4(network.embed_tokens, rounding)).to(dtype)
+        for layer in network.layers:
+            q, k, v = project(layer, x, here_cos, here_sin, rounding)
+            x = complete(layer, x, attend(q, k, v), rounding)
+        counted = torch.nonzero(weights).flatten()
+        logits = network.logits(network.norm(x)[0, counted], rounding).float()
+        losses = F.cross_entropy(logits, targets[counted], reduction="none")
+        return (losses * weights[counted]).sum() / weights.sum()
+
+    return loss
 
 
 def learning_rate(progress: float, cooldown: float) -> float:
@@ -175,7 +230,7 @@ def train(
         loss_of(warm, torch.ones_like(warm), torch.zeros((), device=device), torch.ones((), device=device)).backward()
         network.zero_grad(set_to_none=True)
         report(f"compiled in {time.monotonic() - began_s:.0f} s")
-    batches = Batches(tokenizer_path, recipe.row_tokens, recipe.batch_rows, recipe.workers, first_seed)
+    batches = Batches(tokenizer_path, recipe.row_tokens, recipe.batch_rows, recipe.workers, first_seed, recipe.mix)
     report(f"{architecture.parameters / 1e6:.1f}M parameters on {device}; {asdict(recipe)}")
     log = (folder / "log.jsonl").open("a", encoding="utf-8")
     rounding, prompt_weight = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -187,7 +242,7 @@ def train(
     ahead = ThreadPoolExecutor(max_workers=1)
     coming = ahead.submit(fetch)
     window: list[Tensor] = []
-    window_began_s = time.monotonic()
+    window_began_s = saved_s = time.monotonic()
     waited_s = 0.0
     try:
         while step < recipe.steps:
@@ -225,7 +280,8 @@ def train(
                 log.flush()
                 report(json.dumps(entry))
                 window, window_began_s, waited_s = [], time.monotonic(), 0.0
-            if step % recipe.save_every == 0 or step == recipe.steps:
+            if time.monotonic() - saved_s >= recipe.save_every_s or step == recipe.steps:
+                saved_s = time.monotonic()
                 state = {
                     "network": network.state_dict(),
                     "muon": muon.state_dict(),

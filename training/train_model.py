@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from training.architecture import BUNDLED, TINY
 from training.data import training_texts
+from training.dialogues import MIXES
 from training.export import export_checkpoint
 from training.train_tokenizer import train_tokenizer
 
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument(
         "--start-from", type=Path, help="checkpoint folder whose weights and tokenizer a further stage begins with"
     )
+    parser.add_argument("--mix", choices=tuple(MIXES), default="everyday", help="which questions come up how often")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     parser.add_argument("--dialogues", type=int, default=1500, help="held-out dialogues to evaluate on")
     parser.add_argument("--install", action="store_true", help="copy the result over the bundled model")
@@ -54,7 +56,7 @@ def main() -> None:
 
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    architecture, recipe = BUNDLED, Recipe(limit_s=arguments.limit_s, workers=arguments.workers)
+    architecture, recipe = BUNDLED, Recipe(limit_s=arguments.limit_s, workers=arguments.workers, mix=arguments.mix)
     dialogues, tokenizer_dialogues = arguments.dialogues, TOKENIZER_DIALOGUES
     if arguments.smoke:
         architecture = replace(TINY, vocab_size=1024)
@@ -76,7 +78,7 @@ def main() -> None:
     if arguments.start_from:
         start = load_file(arguments.start_from / "model.safetensors")
         tokenizer = Tokenizer.from_file(str(arguments.start_from / "tokenizer.json"))
-        recipe = replace(recipe, prompt_share=0.0, q4_from=0.0)
+        recipe = replace(recipe, prompt_share=0.0, q4_from=0.0, late_prompt_weight=0.0)
     elif arguments.tokenizer:
         tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
     elif arguments.resume:

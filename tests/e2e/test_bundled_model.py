@@ -15,11 +15,11 @@ from local_runtime.client import LocalEngine
 from local_runtime.options import GenerateRequest, LoadOptions, SamplingOptions
 from tests.engine_cache import ENGINE_CACHE
 from training.criterion import is_right
-from training.dialogues import draw_dialogue
+from training.dialogues import FACT_CATEGORIES, draw_dialogue
 
 SHEET = (Path(__file__).resolve().parents[2] / "examples" / "fact_sheets" / "museum.md").read_text(encoding="utf-8")
 DIALOGUES = 14
-FACTS = {"fact", "follow-up", "hours", "open at", "policy", "list"}
+FACTS = {*FACT_CATEGORIES, "follow-up", "hours", "open at", "policy", "list"}
 UNKNOWN = {"unknown", "general", "chinese unknown"}
 
 
