@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench parity train-model wheel clean
+.PHONY: help demo test check format bench parity train-model test-training wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -52,7 +52,14 @@ parity: pyproject.toml ## compare logits with the real transformers library (ins
 train-model: ## make the bundled model again (a GPU makes it minutes)
 	@test -x .venv-train/bin/python || $(PYTHON) -m venv .venv-train
 	@.venv-train/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 -e .
-	@.venv-train/bin/python -m training.train_model
+	@.venv-train/bin/python -m training.train_model --out training/out/first
+	@.venv-train/bin/python -m training.train_model --out training/out --start-from training/out/first/model \
+	  --mix practice --steps 4000 --rate 0.6 --cooldown 1 --seed 2
+
+test-training: ## test the training network and loop (installs torch into .venv-train)
+	@test -x .venv-train/bin/python || $(PYTHON) -m venv .venv-train
+	@.venv-train/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 -e '.[dev]'
+	@.venv-train/bin/python -m pytest -q -m "slow or not slow" tests/training
 
 wheel: $(VENV)/.dev ## build the wheel into dist/
 	@$(BIN)/python -m build --wheel --outdir dist .

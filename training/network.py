@@ -96,9 +96,7 @@ class Layer(nn.Module):
         self.up_proj = Linear(a.hidden_size, a.intermediate_size, std)
         self.down_proj = Linear(a.intermediate_size, a.hidden_size, out_std)
 
-    def project(
-        self, x: Tensor, cos: Tensor, sin: Tensor, rounding: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor, rounding: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """What attention reads: rotated q, k and plain v, each [batch, heads, length, head_dim]."""
         batch, length, _ = x.shape
         h = self.input_layernorm(x)

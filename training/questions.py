@@ -58,7 +58,9 @@ def ask_reverse(draw: Draw, sheet: Sheet, fact: Fact) -> Exchange | None:
         forms = ROLE_FORMS[fact.printed]
         asked = fact.printed if draw.rng.random() < 0.6 else draw.rng.choice(forms)
         question = draw.say(ASK_ROLE).format(r=asked)
-        return Exchange(question, f"The {fact.printed} is {fact.thing.said}.", "backwards", (fact.thing.said,), "name", fact)
+        return Exchange(
+            question, f"The {fact.printed} is {fact.thing.said}.", "backwards", (fact.thing.said,), "name", fact
+        )
     name = "departs" if fact.attribute is about.DEPARTURE else fact.attribute.name
     if fact.attribute is about.LOCATION:
         name = "place"
@@ -120,10 +122,13 @@ def ask_list(draw: Draw, section: Section) -> Exchange | None:
     return Exchange(draw.say(asks), answer.format(l=join(names)), "list", must)
 
 
+GLUES = (" and ", " And ", " Also, ", " Then: ", " And also: ", " Next: ", " - ", " And another thing: ")
+
+
 def ask_two(draw: Draw, first: Fact, second: Fact) -> Exchange:
     """Two questions in one message."""
     one, two = ask_fact(draw, first), ask_fact(draw, second)
-    glue = draw.rng.choice((" and ", " And ", " Also, ", " Then: ", " And also: ", " Next: ", " - ", " And another thing: ")) if draw.split == "train" else " and then: "
+    glue = draw.rng.choice(GLUES) if draw.split == "train" else " and then: "
     question = (
         one.question.rstrip("?.") + ("" if glue == " and " else "?") + glue + two.question[0].lower() + two.question[1:]
     )

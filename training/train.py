@@ -105,7 +105,11 @@ def make_loss(
             return flex_attention(q, k, v, block_mask=mask, enable_gqa=True)
 
         return finish(
-            network(ids, cos, sin, [attend] * a.num_layers, rounding, torch.bfloat16), ids, answers, rounding, prompt_weight
+            network(ids, cos, sin, [attend] * a.num_layers, rounding, torch.bfloat16),
+            ids,
+            answers,
+            rounding,
+            prompt_weight,
         )
 
     return lambda ids, answers, rounding, prompt_weight: compiled(ids, answers, blocks(ids), rounding, prompt_weight)
@@ -140,9 +144,7 @@ def _causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.cat(blocks, dim=1)
 
 
-def _loss_by_document(
-    network: Network, cos: Tensor, sin: Tensor
-) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
+def _loss_by_document(network: Network, cos: Tensor, sin: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
     """The same loss for a processor: attention runs over one dialogue after another, so that nothing masked is computed.
 
     Tokens without weight get no logits. In bfloat16 where the processor multiplies it, else in float32.

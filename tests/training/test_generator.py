@@ -71,7 +71,18 @@ def test_the_mix_of_questions(dialogues: dict[str, list[Dialogue]]) -> None:
     total = count.total()
     assert sum(count[category] for category in FACT_CATEGORIES) > 0.25 * total
     assert 0.2 * total < count["unknown"] < 0.4 * total
-    expected = {*FACT_CATEGORIES, "unknown", "follow-up", "hours", "list", "policy", "greeting", "identity", "general", "chinese"}
+    expected = {
+        *FACT_CATEGORIES,
+        "unknown",
+        "follow-up",
+        "hours",
+        "list",
+        "policy",
+        "greeting",
+        "identity",
+        "general",
+        "chinese",
+    }
     assert expected <= set(count)
 
 

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="torch is in the train extra only")
 if TYPE_CHECKING:
     from pathlib import Path
 
+OF_TORCH_ITSELF = pytest.mark.filterwarnings("default")  # of its compiler, which is not ours to mend
 ARCHITECTURE = replace(TINY, vocab_size=96)
 
 
@@ -65,6 +66,51 @@ def test_muon_s_update_has_even_singular_values() -> None:
 
 
 @pytest.mark.slow
+@OF_TORCH_ITSELF
+def test_the_loss_of_a_packed_row_is_that_of_its_dialogues(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.nn import functional
+
+    from training import train
+    from training.network import Network, rope_tables
+
+    monkeypatch.setattr(train, "multiplies_bfloat16", lambda _device: False)
+    torch.manual_seed(0)
+    length = 640
+    network = Network(ARCHITECTURE)
+    zero, weight = torch.zeros(()), torch.tensor(0.25)
+    ids = torch.randint(8, 96, (2, length))
+    starts = {0: [0, 300, 590], 1: [0, 17]}
+    for row, columns in starts.items():
+        ids[row, columns] = train.BOS_ID
+    ids[0, 630:] = train.PAD_ID
+    answers = (torch.rand(2, length) < 0.3).long()
+    loss = train.make_loss(network, train.Recipe(row_tokens=length), torch.device("cpu"))
+    got = loss(ids, answers, zero, weight)
+
+    def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+
+    total = counted = 0.0
+    for row, columns in starts.items():
+        for start, end in zip(columns, [*columns[1:], 630 if row == 0 else length], strict=True):
+            part = ids[row, start:end][None]
+            cos, sin = rope_tables(part.shape[1], ARCHITECTURE.head_dim, ARCHITECTURE.rope_theta, torch.device("cpu"))
+            hidden = network(part, cos, sin, [attend] * ARCHITECTURE.num_layers, None, torch.float32)
+            losses = functional.cross_entropy(network.logits(hidden)[0, :-1], part[0, 1:], reduction="none")
+            weights = torch.where(answers[row, start + 1 : end] > 0, 1.0, weight)
+            total, counted = total + (losses * weights).sum(), counted + weights.sum()
+    expected = total / counted
+    torch.testing.assert_close(got, expected)
+
+    parameters = list(network.parameters())
+    for ours, theirs in zip(
+        torch.autograd.grad(got, parameters), torch.autograd.grad(expected, parameters), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@OF_TORCH_ITSELF
 def test_a_smoke_run_makes_a_folder_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from training import train_model
     from training.evaluate import load_network
@@ -74,3 +120,17 @@ def test_a_smoke_run_makes_a_folder_that_loads(tmp_path: Path, monkeypatch: pyte
     network, _ = load_network(tmp_path / "model")
     assert network.a.vocab_size == 1024
     assert (tmp_path / "results.json").exists()
+
+    further = [
+        "--smoke",
+        "--start-from",
+        str(tmp_path / "model"),
+        "--mix",
+        "practice",
+        "--out",
+        str(tmp_path / "further"),
+    ]
+    monkeypatch.setattr("sys.argv", ["train_model", *further])
+    train_model.main()
+    network, _ = load_network(tmp_path / "further" / "model")
+    assert network.a.vocab_size == 1024
