@@ -116,6 +116,7 @@ def make_loss(
 
 
 QUERY_BLOCK = 256
+LENGTH_STEP = 64  # dialogues are padded to it: for each new shape the matrix library generates code anew
 
 
 @torch.compile(dynamic=True)
@@ -131,8 +132,10 @@ def _causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
     Its backward pass takes a third of the time of PyTorch's fused one on a processor.
     """
-    _, heads, length, size = q.shape
+    _, heads, tokens, size = q.shape
     groups = k.shape[1]
+    length = -(-tokens // LENGTH_STEP) * LENGTH_STEP
+    q, k, v = (F.pad(part, (0, 0, 0, length - tokens)) for part in (q, k, v))
     q = q[0].view(groups, heads // groups, length, size)
     k, v = k[0], v[0]
     blocks = []
@@ -141,7 +144,7 @@ def _causal_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         scores = torch.bmm(q[:, :, start:end].reshape(groups, -1, size), k[:, :end].mT)
         shares = _causal_shares(scores.view(heads, end - start, end), start, size**-0.5)
         blocks.append(torch.bmm(shares.view(groups, -1, end), v[:, :end]).view(heads, end - start, size))
-    return torch.cat(blocks, dim=1)
+    return torch.cat(blocks, dim=1)[:, :tokens]
 
 
 def _loss_by_document(network: Network, cos: Tensor, sin: Tensor) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
