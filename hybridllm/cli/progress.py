@@ -19,7 +19,7 @@ __all__ = ["LoadProgress", "stage_words"]
 _WORDS: dict[ProgressStage, str] = {
     "resolve": "Finding the model",
     "convert": "Converting the weights",
-    "compile": "Compiling for this processor",
+    "compile": "Compiling for this device",
     "load": "Loading",
     "ready": "Ready",
 }

@@ -55,7 +55,7 @@ def test_plain_mode_writes_neither_colours_nor_escapes(monkeypatch, plain, envir
     with LoadProgress(terminal) as progress:
         progress(Progress("compile", 0.5, "x"))
     assert out.getvalue() == "fine\n"
-    assert err.getvalue() == "note\nhybridllm: bad\nCompiling for this processor...\n"
+    assert err.getvalue() == "note\nhybridllm: bad\nCompiling for this device...\n"
 
 
 def test_a_terminal_gets_colours_unless_no_color_is_set(monkeypatch):
@@ -108,7 +108,7 @@ def test_progress_on_a_terminal_draws_a_bar_and_takes_it_away(monkeypatch):
     with LoadProgress(Terminal()) as progress:
         progress(Progress("compile", 0.5, "kernels"))
     drawn = err.getvalue()
-    assert "Compiling for this processor" in drawn
+    assert "Compiling for this device" in drawn
     assert drawn.endswith(("\x1b[2K", "\x1b[?25h")) or "\x1b[2K" in drawn
 
 

@@ -57,6 +57,39 @@ def test_the_gpu_agrees_with_the_cpu(case: ParityCase, quant: str, open_runner: 
         assert np.linalg.norm(gpu - cpu) <= 0.01 * np.linalg.norm(cpu)
 
 
+@pytest.mark.parametrize("case", PARITY_CASES, ids=lambda case: case.name)
+def test_the_gpu_s_cache_turns_by_the_reference_s_angles(case: ParityCase) -> None:
+    """TVM's rotary kernel, given what the GPU's cache gives it, but built for this processor."""
+    import tvm
+    from tvm.relax.frontend.nn.llm.position_embedding import llama_rope_with_position_map
+
+    from local_runtime.kernels.gpu.ops import rope_arguments
+
+    config = ModelConfig.from_dict(case.config)
+    size, half, heads = config.head_dim, config.head_dim // 2, config.num_heads + 2 * config.num_kv_heads
+    scale, scaling = rope_arguments(config.rope)
+    kernel = llama_rope_with_position_map(
+        config.rope.theta, scale, size, config.num_heads, config.num_kv_heads, "float32", scaling, size
+    )
+    rotate = tvm.compile(tvm.IRModule({"main": kernel.with_attr("global_symbol", "main")}), target={"kind": "llvm"})[
+        "main"
+    ]
+    positions = np.array([0, 1, 7, 100, 1500], dtype=np.int32)
+    x = np.random.default_rng(5).normal(size=(len(positions), heads, size)).astype(np.float32)
+    shapes = [(len(positions), count, size) for count in (config.num_heads, config.num_kv_heads, config.num_kv_heads)]
+    q, k, v = (tvm.runtime.tensor(np.full(shape, np.nan, dtype=np.float32)) for shape in shapes)
+    rotate(tvm.runtime.tensor(x), tvm.runtime.tensor(positions), q, k, v, 1)
+
+    angles = positions[:, None, None] * REFERENCES[case.name].inverse_frequencies.astype(np.float64)
+    cos, sin = np.concatenate([np.cos(angles)] * 2, -1), np.concatenate([np.sin(angles)] * 2, -1)
+    expected = x * cos + np.concatenate([-x[..., half:], x[..., :half]], -1) * sin
+    got = np.concatenate([part.numpy() for part in (q, k)], axis=1)
+    np.testing.assert_allclose(
+        got, expected[:, : -config.num_kv_heads], atol=2e-3
+    )  # float32 angles up to 1,500 radians
+    assert (v.numpy() == x[:, -config.num_kv_heads :]).all()
+
+
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed, and TVM needs it to emit CUDA code")
 def test_a_model_compiles_for_another_machines_gpu(tmp_path: Path) -> None:
     from local_runtime.compiler.compile import compile_model

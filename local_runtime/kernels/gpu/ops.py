@@ -14,9 +14,9 @@ from local_runtime.tvm_compat import RopeMode, TIRPagedKVCache, nn, relax, te, t
 if TYPE_CHECKING:
     import numpy as np
 
-    from local_runtime.models.config import ModelConfig
+    from local_runtime.models.config import ModelConfig, RopeConfig
 
-__all__ = ["GpuOps"]
+__all__ = ["GpuOps", "rope_arguments"]
 
 _CODES_PER_WORD = 8  # 4-bit codes in a uint32
 
@@ -83,8 +83,7 @@ class GpuOps(Ops):
         return self._product(x, head, "float32")
 
     def paged_cache(self, shape: CacheShape, config: ModelConfig, inv_freq: np.ndarray) -> Any:
-        rope = config.rope
-        scaling = {"rope_type": "llama3", **rope.parameters} if rope.type == "llama3" else {}
+        scale, scaling = rope_arguments(config.rope)
         return TIRPagedKVCache(
             attn_kind="mha",
             max_batch_size=shape.max_sequences,
@@ -101,8 +100,8 @@ class GpuOps(Ops):
             mla_original_qk_head_dim=0,
             mla_original_v_head_dim=0,
             rope_mode=RopeMode.NORMAL,
-            rope_scale=rope.parameters["factor"] if rope.type == "linear" else 1,
-            rope_theta=rope.theta,
+            rope_scale=scale,
+            rope_theta=config.rope.theta,
             rope_scaling=scaling,
             rope_ext_factors=relax.Tuple([]),
             rotary_dim=config.head_dim,
@@ -136,6 +135,13 @@ class GpuOps(Ops):
         shift = tirx.Cast("uint32", (column % _CODES_PER_WORD) * 4)
         code = tirx.bitwise_and(tirx.shift_right(word, shift), tirx.const(15, "uint32")).astype("int32")
         return (code - 8).astype(self.dtype) * parts[1][row, column // GROUP_SIZE].astype(self.dtype)
+
+
+def rope_arguments(rope: RopeConfig) -> tuple[float, dict[str, Any]]:
+    """How TVM's cache is told of a rotary embedding: the factor on positions, and the rule for frequencies (empty: none)."""
+    if rope.type == "linear":
+        return 1.0 / rope.parameters["factor"], {}
+    return 1.0, {"rope_type": "llama3", **rope.parameters} if rope.type == "llama3" else {}
 
 
 def _attention_target(target: Any, config: ModelConfig) -> Any:
