@@ -89,7 +89,7 @@ class Batches:
     """Batches of rows from `workers` processes; with 0 workers they are made in this process.
 
     Rows of different workers arrive in no fixed order, so a run with several workers sees the same dialogues in a
-    slightly different order each time.
+    slightly different order each time. Of `parts` programs that train together, each draws dialogues of its own.
     """
 
     def __init__(
@@ -100,12 +100,16 @@ class Batches:
         workers: int,
         first_seed: int,
         mix: str = "everyday",
+        part: int = 0,
+        parts: int = 1,
     ) -> None:
         self._batch_rows = batch_rows
+        workers_here = max(1, workers)
+        first_seed, stride = first_seed + part * workers_here, parts * workers_here
         self._processes: list[mp.process.BaseProcess] = []
         if workers == 0:
             tokenizer = Tokenizer.from_file(str(tokenizer_path))
-            self._local = packed_rows(tokenizer, row_tokens, first_seed, 1, mix)
+            self._local = packed_rows(tokenizer, row_tokens, first_seed, stride, mix)
             return
         context = mp.get_context("spawn")
         self._chunk = 4
@@ -113,7 +117,7 @@ class Batches:
         for index in range(workers):
             process = context.Process(
                 target=_produce,
-                args=(str(tokenizer_path), row_tokens, self._chunk, first_seed + index, workers, mix, self._queue),
+                args=(str(tokenizer_path), row_tokens, self._chunk, first_seed + index, stride, mix, self._queue),
                 daemon=True,
             )
             process.start()

@@ -13,6 +13,8 @@ from training.phrasings import phrasings
 from training.schedules import Schedule, draw_schedule
 
 if TYPE_CHECKING:
+    import random
+
     from training.lexicon import Draw
 
 PREAMBLES = phrasings("""
@@ -60,6 +62,15 @@ Answer in one sentence.
 TITLES = phrasings("""
 {t}:
 {t}:
+({t})
+*** {t} ***
++++ {t} +++
+~~ {t} ~~
+>> {t}
+>> {t} <<
+:: {t} ::
+{t} -
+__{t}__
 ## {t}
 # {t}
 ### {t}
@@ -114,6 +125,7 @@ TRAIN_COLONS, HELD_COLONS = (
     ),
     (" .... ", " -> ", ": ", " | "),
 )
+MARKS = "-–—=~/.:;,>*+_#^·•|!"
 FORMATS = {
     "line": 30, "nested": 14, "table": 14, "prose": 30, "flat": 12, "csv": 4, "json": 3, "joined": 8,
 }  # fmt: skip
@@ -215,6 +227,14 @@ def _without_repeats(section: Section, seen: set[str]) -> Section:
     return replace(section, records=tuple(records))
 
 
+def _made_up_mark(rng: random.Random, lead: str = " ") -> str:
+    """A separator that nobody has thought of, such as " =: ", and none that is kept for the evaluation."""
+    while True:
+        mark = lead + "".join(rng.choices(MARKS, k=rng.choice((1, 1, 2, 2, 3)))) + " "
+        if mark not in HELD_COLONS and mark not in HELD_BULLETS:
+            return mark
+
+
 def _print(draw: Draw, sheet: Sheet) -> str:
     rng = draw.rng
     blocks = [_section(draw, section) for section in sheet.sections]
@@ -280,6 +300,10 @@ def _section(draw: Draw, section: Section) -> str:
         return _json(section)
     bullet = rng.choice(HELD_BULLETS if held else TRAIN_BULLETS)
     colon = rng.choice(HELD_COLONS if held else TRAIN_COLONS)
+    if draw.split == "train" and rng.random() < 0.2:
+        colon = _made_up_mark(rng)
+    if draw.split == "train" and rng.random() < 0.1:
+        bullet = _made_up_mark(rng, lead="")
     bold = kind in ("line", "flat") and rng.random() < 0.12
     titled = section.sort not in ("key", "topic") or rng.random() < 0.4
     title = draw.say(TITLES).format(t=rng.choice(section.titles)) + "\n" if titled else ""
@@ -290,6 +314,8 @@ def _section(draw: Draw, section: Section) -> str:
     if kind == "csv":
         columns, rows = _grid(draw, section)
         separator = rng.choice((", ", "; ", "\t"))
+        if draw.split == "train" and rng.random() < 0.4:
+            separator = _made_up_mark(rng)
         return title + "\n".join(separator.join(cells) for cells in ([columns] if rng.random() < 0.7 else []) + rows)
     if kind == "joined":
         mark = rng.choice((", ", "; ", " | ", ", "))

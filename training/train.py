@@ -1,4 +1,7 @@
-"""The training loop: packed rows, masked loss, Muon and AdamW, a last phase that also trains the q4 rounding."""
+"""The training loop: packed rows, masked loss, Muon and AdamW, a last phase that also trains the q4 rounding.
+
+One process, or one a GPU under `torchrun`: each then draws dialogues of its own, and gradients are averaged.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from training.architecture import Architecture
+    from training.peers import Peers
 
 BOS_ID, PAD_ID = SPECIAL_TOKENS.index(BOS), SPECIAL_TOKENS.index(PAD)
 
@@ -33,7 +37,8 @@ class Recipe:
     """What a training run is made of. The defaults made the bundled weights.
 
     Attributes:
-        limit_s: the schedule also ends when this time is up, however few the steps.
+        pause_at, limit_s: the run pauses after this step, or when this time is up; `resume` goes on from there.
+        batch_rows: rows of a step, over all processes together.
         cooldown: the share of the run over which the learning rate falls to zero.
         q4_from: the share of the run after which every second step trains with rounded weights.
         prompt_weight: the weight of the loss on tokens that the assistant doesn't say, in the first `prompt_share` of the
@@ -41,9 +46,10 @@ class Recipe:
         mix: which questions come up how often, a name in `dialogues.MIXES`.
     """
 
-    steps: int = 9_100
+    steps: int = 28_000
+    pause_at: int | None = None
     limit_s: float = float("inf")
-    batch_rows: int = 32
+    batch_rows: int = 64
     row_tokens: int = 2048
     muon_lr: float = 0.02
     adam_lr: float = 3e-3
@@ -55,8 +61,8 @@ class Recipe:
     late_prompt_weight: float = 0.01
     seed: int = 1
     workers: int = 14
-    save_every_s: float = 120
-    mix: str = "everyday"
+    save_every_s: float = 150
+    mix: str = "practice"
 
 
 def document_ids(ids: Tensor) -> Tensor:
@@ -193,6 +199,7 @@ def train(
     tokenizer_path: Path,
     recipe: Recipe,
     folder: Path,
+    peers: Peers,
     *,
     resume: bool = False,
     start: Mapping[str, np.ndarray] | None = None,
@@ -200,19 +207,25 @@ def train(
 ) -> Network:
     """Trains a network; logs to `folder`/log.jsonl and keeps `folder`/checkpoint.pt to resume from.
 
-    `start` holds weights to begin with (Hugging Face names) instead of random ones, for a further stage of training.
+    Under `torchrun` every process calls this; only process 0 reports and writes. `start` holds weights to begin with
+    (Hugging Face names) instead of random ones, for a further stage of training.
 
     Raises:
         FileNotFoundError: `resume` without a checkpoint.
+        ValueError: the rows of a step can't be shared out evenly among the processes.
     """
+    rows_here, left = divmod(recipe.batch_rows, peers.count)
+    if left or not rows_here:
+        raise ValueError(f"{recipe.batch_rows} rows of a step for {peers.count} processes: choose a multiple of them")
     folder.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device, first = peers.device, peers.rank == 0
     torch.manual_seed(recipe.seed)
     torch.set_float32_matmul_precision("high")
     began_s = time.monotonic()
     network = Network(architecture).to(device)
     matrices = [p for name, p in network.named_parameters() if p.dim() == 2 and name != "embed_tokens"]
     others = [p for name, p in network.named_parameters() if p.dim() != 2 or name == "embed_tokens"]
+    parameters = [*matrices, *others]
     muon = Muon(matrices, recipe.muon_lr)
     adam = torch.optim.AdamW(
         others, lr=recipe.adam_lr, betas=(0.9, 0.95), weight_decay=0.0, fused=device.type == "cuda"
@@ -227,16 +240,22 @@ def train(
         muon.load_state_dict(saved["muon"])
         adam.load_state_dict(saved["adam"])
         step = saved["step"]
-        first_seed += step * recipe.batch_rows * 16  # beyond every dialogue that the first run can have seen
+        first_seed += step * recipe.batch_rows * 16  # beyond every dialogue that was seen before
+    peers.share(list(network.parameters()))
     loss_of = make_loss(network, recipe, device)
     if device.type == "cuda":  # compile before the workers take the processor's cores
-        warm = torch.zeros(recipe.batch_rows, recipe.row_tokens, dtype=torch.long, device=device)
+        warm = torch.zeros(rows_here, recipe.row_tokens, dtype=torch.long, device=device)
         warm[:, ::64] = BOS_ID
         loss_of(warm, torch.ones_like(warm), torch.zeros((), device=device), torch.ones((), device=device)).backward()
         network.zero_grad(set_to_none=True)
-        report(f"compiled in {time.monotonic() - began_s:.0f} s")
-    batches = Batches(tokenizer_path, recipe.row_tokens, recipe.batch_rows, recipe.workers, first_seed, recipe.mix)
-    report(f"{architecture.parameters / 1e6:.1f}M parameters on {device}; {asdict(recipe)}")
+        if first:
+            report(f"compiled in {time.monotonic() - began_s:.0f} s")
+    batches = Batches(
+        tokenizer_path, recipe.row_tokens, rows_here, recipe.workers, first_seed, recipe.mix,
+        part=peers.rank, parts=peers.count,
+    )  # fmt: skip
+    if first:
+        report(f"{architecture.parameters / 1e6:.1f}M parameters on {peers.count} x {device.type}; {asdict(recipe)}")
     log = (folder / "log.jsonl").open("a", encoding="utf-8")
     rounding, prompt_weight = torch.zeros((), device=device), torch.zeros((), device=device)
 
@@ -251,9 +270,7 @@ def train(
     waited_s = 0.0
     try:
         while step < recipe.steps:
-            progress = max(step / recipe.steps, (time.monotonic() - began_s) / recipe.limit_s)
-            if progress >= 1:
-                break
+            progress = step / recipe.steps
             factor = learning_rate(progress, recipe.cooldown) * min(1.0, (step + 1) / recipe.warmup_steps)
             muon.lr = recipe.muon_lr * factor
             muon.momentum = min(0.95, 0.85 + 0.1 * step / 300)
@@ -268,12 +285,13 @@ def train(
             prompt_weight.fill_(recipe.prompt_weight if progress < recipe.prompt_share else recipe.late_prompt_weight)
             loss = loss_of(rows[:, 0], rows[:, 1], rounding, prompt_weight)
             loss.backward()
+            peers.average_gradients(parameters)
             muon.step()
             adam.step()
             adam.zero_grad(set_to_none=True)
             window.append(loss.detach())
             step += 1
-            if step % 50 == 0 or step == recipe.steps or step in (1, 5, 20):
+            if first and (step % 50 == 0 or step == recipe.steps or step in (1, 5, 20)):
                 mean = torch.stack(window).mean().item()
                 passed_s = time.monotonic() - window_began_s
                 entry = {
@@ -285,7 +303,11 @@ def train(
                 log.flush()
                 report(json.dumps(entry))
                 window, window_began_s, waited_s = [], time.monotonic(), 0.0
-            if time.monotonic() - saved_s >= recipe.save_every_s or step == recipe.steps:
+            paused = step == recipe.pause_at
+            if step % 50 == 0:
+                paused = peers.agree(paused or time.monotonic() - began_s >= recipe.limit_s)
+            ended = paused or step == recipe.steps
+            if first and (ended or time.monotonic() - saved_s >= recipe.save_every_s):
                 saved_s = time.monotonic()
                 state = {
                     "network": network.state_dict(),
@@ -296,6 +318,8 @@ def train(
                 partial = checkpoint.with_suffix(".partial")
                 torch.save(state, partial)
                 partial.replace(checkpoint)
+            if paused:
+                break
     finally:
         batches.close()
         ahead.shutdown(wait=False, cancel_futures=True)

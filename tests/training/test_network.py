@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -109,6 +112,47 @@ def test_the_loss_of_a_packed_row_is_that_of_its_dialogues(monkeypatch: pytest.M
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
+def together(*command: str) -> None:
+    """Runs a module in two processes, as on two GPUs."""
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", *command]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_share_weights_gradients_and_decisions(tmp_path: Path) -> None:
+    together("tests.training.peers_program", str(tmp_path))
+    for rank in (0, 1):
+        said = json.loads((tmp_path / f"{rank}.json").read_text(encoding="utf-8"))
+        assert said["weights"] == [[0.0] * 6, [0.0] * 4]
+        assert said["gradients"] == [[0.5] * 6, [10.5] * 4]
+        assert said["agreed"] == [True, False]
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_model_and_go_on_after_a_pause(tmp_path: Path) -> None:
+    from training.evaluate import load_network
+
+    smoke = ["training.train_model", "--smoke", "--dialogues", "0", "--out", str(tmp_path)]
+    together(*smoke, "--pause-at", "2")
+    paused, _ = load_network(tmp_path / "model")
+    together(*smoke, "--resume")
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert steps == [1, 4]
+    ended, _ = load_network(tmp_path / "model")
+    assert not torch.equal(paused.layers[0].q_proj.weight, ended.layers[0].q_proj.weight)
+
+
+def test_rows_that_processes_cannot_share_are_refused(tmp_path: Path) -> None:
+    from training.peers import Peers
+    from training.train import Recipe, train
+
+    peers = Peers()
+    peers.count = 2
+    with pytest.raises(ValueError, match="3 rows of a step for 2 processes"):
+        train(ARCHITECTURE, tmp_path / "tokenizer.json", Recipe(batch_rows=3), tmp_path, peers)
+
+
 @pytest.mark.slow
 @OF_TORCH_ITSELF
 def test_a_smoke_run_makes_a_folder_that_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +170,7 @@ def test_a_smoke_run_makes_a_folder_that_loads(tmp_path: Path, monkeypatch: pyte
         "--start-from",
         str(tmp_path / "model"),
         "--mix",
-        "practice",
+        "finish",
         "--out",
         str(tmp_path / "further"),
     ]

@@ -101,6 +101,30 @@ def test_batches_of_a_worker_process(tokenizer: Tokenizer, tmp_path: Path) -> No
         remote.close()
 
 
+# --- tokens that training never met ----------------------------------------------------------------------------
+
+
+def test_what_training_never_met_reads_as_a_separator(tokenizer: Tokenizer) -> None:
+    import numpy as np
+
+    from training.unseen import SEPARATORS, read_as_separators, unseen_tokens
+
+    unseen = unseen_tokens(tokenizer, 300, "everyday")
+    ids = set(unseen.tolist())
+    assert set(tokenizer.encode("\x00\x01").ids) <= ids
+    assert not ids & set(tokenizer.encode("When do you open on Sunday?").ids)
+    assert not ids & set(range(len(SPECIAL_TOKENS)))
+
+    before = np.random.default_rng(0).normal(size=(1024, 8)).astype(np.float32)
+    after = read_as_separators(before, tokenizer, unseen)
+    seen = np.setdiff1d(np.arange(1024), unseen)
+    assert (after[seen] == before[seen]).all()
+    marks = [tokenizer.token_to_id(form) for mark in SEPARATORS for form in (mark, f"Ġ{mark}")]
+    marks = [mark for mark in marks if mark is not None and mark not in ids]
+    assert len(marks) > 5
+    np.testing.assert_allclose(after[unseen], np.tile(before[marks].mean(axis=0), (len(unseen), 1)), atol=1e-6)
+
+
 # --- the bundled folder ----------------------------------------------------------------------------------------
 
 
