@@ -46,6 +46,13 @@ def test_it_reads_the_examples_sheet(engine: LocalEngine) -> None:
     assert "don't know" in ask(engine, "What is the wifi password?")
 
 
+def test_characters_that_it_has_never_met_do_not_garble_its_answers(engine: LocalEngine) -> None:
+    odd = SHEET.replace("\n", " ¦\n").replace("- ", "★ ") + "\n[100 % \U0001f3ab] Ελληνικά ¿?"
+    assert "9:00 to 18:00" in ask(engine, "When do you open on Sunday?", odd)
+    assert "555 0162" in ask(engine, "What is the phone number for lost property?", odd)
+    assert "don't know" in ask(engine, "What is the wifi password?", odd)
+
+
 def test_it_says_what_it_is_without_a_sheet(engine: LocalEngine) -> None:
     assert "language model" in ask(engine, "Who are you?", None)
     assert ask(engine, "Hello!", None).strip()
