@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from policies.errors import printable
 from policies.facts import FACT_KINDS, FactKind, FactValues
 
 if TYPE_CHECKING:
@@ -59,14 +60,20 @@ class Condition:
     """Where it stands, as ``file:line``."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        operand = list(self.operand) if isinstance(self.operand, tuple) else self.operand
-        return {"fact": self.fact, "operator": self.operator, "operand": operand}
+        """Plain values; numbers that are equal are written alike."""
+        operand = self.operand
+        plain = [_plain(constant) for constant in operand] if isinstance(operand, tuple) else _plain(operand)
+        return {"fact": self.fact, "operator": self.operator, "operand": plain}
 
     def __str__(self) -> str:
         operand = self.to_dict()["operand"]
         shown = f"[{', '.join(map(str, operand))}]" if isinstance(operand, list) else str(operand)
-        return f"{self.fact} {self.operator} {shown}"
+        return printable(f"{self.fact} {self.operator} {shown}")
+
+
+def _plain(constant: float | bool | str) -> float | bool | str:
+    # 512 and 512.0 mean the same, so they have to look the same to the policy's hash.
+    return int(constant) if isinstance(constant, float) and constant.is_integer() else constant
 
 
 def compile_condition(fact: str, operator: str, operand: Operand, labels: Labels, location: str = "") -> Condition:

@@ -4,7 +4,8 @@ What stands above every policy is here and in ``Policy.may_see``, not in any fil
 
 - a place whose zone may not see the request's label is struck out, whatever the rule said;
 - the most sensitive label never goes to a zone other than the device;
-- the device is always a candidate, the last one where a route leaves it out, unless it cannot serve the request at all.
+- the device is always a candidate, the last one where a route leaves it out, unless it cannot serve the request at all:
+  the prompt leaves no room for a single token, or a capability is lacking.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from policies.facts import FACT_KINDS, Facts, Place
+from policies.facts import FACT_KINDS, Facts, FactValues, Place
 from policies.schema import DEVICE_ZONE, LOCAL, Policy
 
 __all__ = ["Decision", "RuleVerdict", "StruckOut", "StruckOutCode", "decide"]
@@ -22,6 +23,7 @@ StruckOutCode = Literal["label", "zone", "not_configured", "unavailable", "conte
 """Why a place was struck out, for programs."""
 
 _DEVICE = Place(LOCAL, DEVICE_ZONE)
+_LABEL_AT = tuple(FACT_KINDS).index("label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class RuleVerdict:
     """The first condition that did not hold; empty if all did."""
 
     facts: dict[str, Any]
-    """The facts that were read, None where unknown."""
+    """The facts that were read, None where unknown; the label is the one that was decided for."""
 
     location: str
     """Where the rule stands, as ``file:line``."""
@@ -93,7 +95,8 @@ class Decision:
     def trace(self) -> tuple[RuleVerdict, ...]:
         """Every rule's verdict and the facts that it read; made when asked for, since a decision is made more often."""
         verdicts = []
-        values = self._facts.values()
+        values = _values(self._facts, self.label)
+        known = dict(zip(FACT_KINDS, values, strict=True))
         for index, rule in enumerate(self._policy.rules):
             if self.rule_index is not None and index > self.rule_index:
                 verdicts.append(RuleVerdict(rule.name, "not reached", "", {}, rule.location))
@@ -101,7 +104,7 @@ class Decision:
             read: dict[str, Any] = {}
             failed = ""
             for condition in rule.when:
-                value = getattr(self._facts, condition.fact)
+                value = known[condition.fact]
                 read[condition.fact] = sorted(value) if isinstance(value, frozenset) else value
                 if not condition.test(values):
                     failed = str(condition)
@@ -142,7 +145,7 @@ def decide(policy: Policy, facts: Facts) -> Decision:
     label = facts.label if facts.label in policy.labels.rank else policy.labels.top
     assert label is not None
     rule_index = None
-    values = facts.values()
+    values = _values(facts, label)
     for index, tests in enumerate(policy.tests):
         for test in tests:
             if not test(values):
@@ -177,6 +180,14 @@ def decide(policy: Policy, facts: Facts) -> Decision:
     )
 
 
+def _values(facts: Facts, label: str) -> FactValues:
+    """All facts with the label that is decided for, so that no rule can take an unknown label for a harmless one."""
+    values = facts.values()
+    if values[_LABEL_AT] == label:
+        return values
+    return (*values[:_LABEL_AT], label, *values[_LABEL_AT + 1 :])
+
+
 def _reason_against(policy: Policy, facts: Facts, label: str, name: str) -> StruckOut | None:
     place = next((place for place in facts.places if place.name == name), None)
     if name == LOCAL:
@@ -190,14 +201,18 @@ def _reason_against(policy: Policy, facts: Facts, label: str, name: str) -> Stru
         return StruckOut(
             name, f"its zone {place.zone!r} may see {ceiling!r} at most, and the request is {label!r}.", "label"
         )
-    if place.unavailable:
+    # The device is the last resort: what hinders it at the moment may be over when it is asked, so it stays.
+    if place.unavailable and name != LOCAL:
         return StruckOut(name, f"{place.unavailable}.", "unavailable")
     # Only an exact count may rule the device out. Elsewhere another tokenizer counts, so an estimate is all there is.
+    # The device shortens an answer to the room that is left; another server may refuse to, so there both have to fit.
     prompt = facts.local_prompt_tokens if name == LOCAL else facts.prompt_tokens
+    wanted = None if name == LOCAL else facts.max_tokens
     limit = place.context_tokens
-    if limit is not None and prompt is not None and prompt + (facts.max_tokens or 1) > limit:
-        answer = f" and an answer of {facts.max_tokens}" if facts.max_tokens else ""
-        why = f"a prompt of {prompt:.0f} tokens{answer} does not fit its context of {limit}."
+    if limit is not None and prompt is not None and prompt + (wanted or 1) > limit:
+        answer = f" and an answer of {wanted}" if wanted else ""
+        shared = "" if wanted else ", which has to hold an answer too"
+        why = f"a prompt of {prompt:.0f} tokens{answer} does not fit its context of {limit}{shared}."
         return StruckOut(name, why, "context")
     if facts.capabilities and place.capabilities is not None and not facts.capabilities <= place.capabilities:
         lacking = ", ".join(sorted(facts.capabilities - place.capabilities))

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-__all__ = ["PolicyFileError"]
+__all__ = ["PolicyFileError", "printable"]
+
+
+def printable(text: str) -> str:
+    """The text with everything escaped that could break a line, steer a terminal or turn the direction of writing."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode() for character in text
+    )
 
 
 class PolicyFileError(ValueError):
     """A YAML file is missing, malformed, or says something that is not understood.
+
+    The message is one line, and what a user wrote is in it with its control characters escaped.
 
     Args:
         problem: What is wrong, one sentence.
@@ -27,7 +38,8 @@ class PolicyFileError(ValueError):
         column: int | None = None,
         key: str = "",
     ) -> None:
-        place = ":".join(str(part) for part in (file, line, column) if part is not None)
+        problem, mend, key = printable(problem), printable(mend), printable(key)
+        place = ":".join(str(part) for part in (printable(file), line, column) if part is not None)
         self.message = f"{place}: {key}: {problem}" if key else f"{place}: {problem}"
         super().__init__(f"{self.message} {mend}".strip())
         self.problem = problem

@@ -38,7 +38,8 @@ class Place:
     """What it can do beyond plain text chat; None if unknown, which rules nothing out."""
 
     unavailable: str = ""
-    """Why it cannot be used at the moment, one clause; empty if it can."""
+    """Why it cannot be used at the moment, one clause; empty if it can. It never strikes the device out: the device is
+    asked all the same, and fails with its own error if it has to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Facts:
     """What is known about a request and the world at one moment. None means unknown and never matches a condition."""
 
     label: str | None = None
-    """The request's label after joining all sources; None counts as the most sensitive."""
+    """The request's label after joining all sources; None, or one that the policy does not know, counts as the most
+    sensitive, for rules as well."""
 
     tags: frozenset[str] | None = None
     """Tags that the caller gave."""

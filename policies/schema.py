@@ -1,4 +1,4 @@
-"""What a policy is, once it has been read: immutable, hashable by meaning, free of I/O."""
+"""What a policy is, once it has been read: frozen, hashable, free of I/O. ``Policy.hash`` is the hash of its meaning."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Labels:
     unlabeled: str
     """What counts when nobody said anything."""
 
-    tags: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Label of each tag that a caller may give."""
 
     @cached_property
@@ -78,7 +78,7 @@ class Policy:
     labels: Labels
     """The labels."""
 
-    zones: Mapping[str, str]
+    zones: Mapping[str, str] = field(hash=False)
     """The most sensitive label that each zone may see; a zone that is not here sees nothing."""
 
     rules: tuple[Rule, ...]

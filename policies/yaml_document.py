@@ -5,13 +5,14 @@ Only plain data is understood: no tags, no anchors or aliases (nothing can expan
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NoReturn
 
 import yaml
 
-from policies.errors import PolicyFileError
+from policies.errors import PolicyFileError, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,9 @@ __all__ = ["DocumentNode", "did_you_mean", "read_document", "read_document_file"
 _MAX_BYTES = 1 << 20
 _KINDS = {"str": "text", "int": "a number", "float": "a number", "bool": "true or false", "null": "nothing"}
 _LONGEST_SHOWN = 40
+_NOT_FINITE = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
+# YAML 1.1 reads 1:30 as 90, 010 as 8 and 1_0 as 10, and YAML 1.2 does not; only what cannot be misread is a number here.
+_DECIMAL = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)")
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
@@ -54,8 +58,8 @@ class DocumentNode:
 
     @property
     def location(self) -> str:
-        """``file:line``."""
-        return f"{self.file}:{self.line}"
+        """``file:line``, for people."""
+        return f"{printable(self.file)}:{self.line}"
 
     def fail(self, problem: str, mend: str = "") -> NoReturn:
         """Raise ``PolicyFileError`` for this node."""
@@ -120,14 +124,20 @@ class DocumentNode:
         return str(self.node.value)
 
     def number(self) -> float:
-        """A finite number."""
-        self.plain()
+        """A finite number in plain decimals; no other base, no exponent, no ``_`` or ``:`` between the digits."""
+        written = self.plain()
         if self._tag() not in ("int", "float"):
             self.fail(f"expected a number, found {self._kind()}.")
-        value = self._constructed()
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not -1e15 < value < 1e15:
+        if _NOT_FINITE.fullmatch(written):
             self.fail("expected a finite number.")
-        return value
+        if not _DECIMAL.fullmatch(written):
+            self.fail(
+                f"expected a plain decimal number, found {written[:_LONGEST_SHOWN]!r}.",
+                "Write it in the digits 0 to 9, such as 512 or 0.5.",
+            )
+        if not -1e15 < float(written) < 1e15:
+            self.fail("expected a finite number, smaller than 1e15.")
+        return float(written) if "." in written else int(written)
 
     def integer(self) -> int:
         """A whole number."""
@@ -171,7 +181,7 @@ class DocumentNode:
         return kind if not shown else f"{kind} ({shown!r})"
 
     def _path(self, name: str) -> str:
-        shown = name[:_LONGEST_SHOWN]
+        shown = printable(name[:_LONGEST_SHOWN])
         return f"{self.key}.{shown}" if self.key else shown
 
     def _at_key(self, parent: yaml.Node) -> DocumentNode:

@@ -70,7 +70,14 @@ _CAPABILITIES = st.frozensets(st.sampled_from(("image", "extended_sampling")))
 
 
 def places():
-    device = st.builds(Place, st.just("local"), st.just("device"), _maybe(st.integers(1, 4096)), _maybe(_CAPABILITIES))
+    device = st.builds(
+        Place,
+        st.just("local"),
+        st.just("device"),
+        _maybe(st.integers(1, 4096)),
+        _maybe(_CAPABILITIES),
+        st.sampled_from(("", "its worker is starting again")),
+    )
     remote = st.builds(
         Place,
         st.just("remote"),

@@ -49,7 +49,12 @@ def test_the_device_is_a_candidate_unless_it_cannot_serve(policy, facts):
         assert decision.candidates.count("local") == 1
         return
     reason = next(out for out in decision.struck_out if out.place == "local")
-    assert reason.code in ("context", "capability", "unavailable")
+    device = next(place for place in facts.places if place.name == "local")
+    if reason.code == "context":
+        assert facts.local_prompt_tokens >= device.context_tokens
+    else:
+        assert reason.code == "capability"
+        assert not facts.capabilities <= device.capabilities
     assert reason.why
 
 
@@ -68,12 +73,33 @@ def test_equal_facts_give_equal_bytes_and_the_trace_agrees_with_the_decision(pol
 @given(strategies.policies(), strategies.facts())
 @settings(max_examples=80, deadline=None)
 def test_an_unknown_fact_never_matches(policy, facts):
+    def facts_of_the_rule(decision):
+        when = () if decision.rule_index is None else policy.rules[decision.rule_index].when
+        return {condition.fact for condition in when}
+
     unknown = replace(facts, **dict.fromkeys(FACT_KINDS))
-    assert decide(policy, unknown).rule == "default"
-    for name in FACT_KINDS:
-        decision = decide(policy, replace(facts, **{name: None}))
-        if decision.rule_index is not None:
-            assert name not in {condition.fact for condition in policy.rules[decision.rule_index].when}
+    assert facts_of_the_rule(decide(policy, unknown)) <= {"label"}
+    for name in set(FACT_KINDS) - {"label"}:
+        assert name not in facts_of_the_rule(decide(policy, replace(facts, **{name: None})))
+
+
+@given(strategies.policies(), strategies.facts())
+@settings(max_examples=80, deadline=None)
+def test_an_unknown_label_is_the_top_label_for_every_purpose(policy, facts):
+    top = decide(policy, replace(facts, label=policy.labels.top))
+    for label in (None, "misspelt"):
+        decision = decide(policy, replace(facts, label=label))
+        assert decision.to_json() == top.to_json()
+        assert decision.trace == top.trace
+
+
+@pytest.mark.parametrize("label", [None, "misspelt"])
+def test_a_rule_sees_the_label_that_was_decided_for(label):
+    policy = policy_with("[{name: careful, when: {label: {ge: internal}}, route: [local]}]", "[remote, local]")
+    decision = decide(policy, Facts(label=label, places=(DEVICE, SITE)))
+    assert (decision.label, decision.rule) == ("private", "careful")
+    assert decision.trace[0].verdict == "matched"
+    assert decision.trace[0].facts == {"label": "private"}
 
 
 def test_the_first_matching_rule_decides_and_the_device_is_appended():
@@ -130,13 +156,34 @@ def test_a_site_may_see_what_a_cloud_may_not():
     assert decision.candidates == ("local", "remote")
 
 
-def test_a_prompt_that_does_not_fit_strikes_the_device_out():
-    facts = Facts(label="public", local_prompt_tokens=4000, max_tokens=97, places=(DEVICE, CLOUD))
-    decision = decide(policy_with("[]"), facts)
+@pytest.mark.parametrize("max_tokens", [None, 1, 97, 100_000])
+def test_only_a_prompt_without_room_for_one_token_strikes_the_device_out(max_tokens):
+    # The engine shortens the answer to the room that is left, so how many tokens were asked for does not matter.
+    facts = Facts(label="public", local_prompt_tokens=4095, max_tokens=max_tokens, places=(DEVICE, CLOUD))
+    assert decide(policy_with("[]"), facts).candidates == ("local", "remote")
+    decision = decide(policy_with("[]"), replace(facts, local_prompt_tokens=4096))
     assert decision.candidates == ("remote",)
     assert decision.struck_out[0].code == "context"
-    assert "4000 tokens" in decision.struck_out[0].why
-    assert decide(policy_with("[]"), replace(facts, max_tokens=96)).candidates == ("local", "remote")
+    assert "a prompt of 4096 tokens does not fit its context of 4096" in decision.struck_out[0].why
+
+
+def test_prompt_and_answer_have_to_fit_the_remote_together():
+    small = Place("remote", "cloud", 2048)
+    facts = Facts(label="public", prompt_tokens=2000, max_tokens=49, places=(DEVICE, small))
+    decision = decide(policy_with("[]"), facts)
+    assert decision.candidates == ("local",)
+    assert "a prompt of 2000 tokens and an answer of 49 does not fit" in decision.struck_out[0].why
+    assert decide(policy_with("[]"), replace(facts, max_tokens=48)).candidates == ("local", "remote")
+
+
+@pytest.mark.parametrize("route", ["[local, remote]", "[remote, local]", "[remote]"])
+def test_a_device_that_is_said_to_be_unavailable_stays_where_the_route_has_it(route):
+    device = replace(DEVICE, unavailable="its worker is starting again")
+    facts = Facts(label="public", places=(device, CLOUD))
+    decision = decide(policy_with("[]", route), facts)
+    assert decision.struck_out == ()
+    assert decision == decide(policy_with("[]", route), replace(facts, places=(DEVICE, CLOUD)))
+    assert decide(policy_with("[]", route), replace(facts, label="private")).candidates == ("local",)
 
 
 LABELS = load_policy("kiosk").labels
@@ -194,3 +241,35 @@ def test_presets_do_what_their_names_say():
     assert decide(load_policy("cloud-assist"), public).candidates == ("remote", "local")
     for preset in preset_names():
         assert decide(load_policy(preset), replace(public, connectivity="offline")).candidates == ("local",)
+
+
+PUBLIC = Facts(label="public", connectivity="online", places=(DEVICE, CLOUD))
+
+
+@pytest.mark.parametrize(
+    ("preset", "known", "rule", "candidates"),
+    [
+        ("offline-first", {"local_ready": False, "memory_headroom_mib": 127}, "out-of-memory", ("remote", "local")),
+        ("offline-first", {"local_ready": False, "memory_headroom_mib": 128}, "default", ("local", "remote")),
+        ("offline-first", {"local_ready": True, "memory_headroom_mib": 127}, "default", ("local", "remote")),
+        ("offline-first", {"connectivity": "captive", "local_meets_deadline": False}, "no-network", ("local",)),
+        (
+            "cloud-assist",
+            {"remote_meets_deadline": False, "local_meets_deadline": True},
+            "remote-too-late",
+            ("local", "remote"),
+        ),
+        (
+            "cloud-assist",
+            {"remote_meets_deadline": False, "local_meets_deadline": False},
+            "default",
+            ("remote", "local"),
+        ),
+        ("cloud-assist", {"remote_meets_deadline": False}, "default", ("remote", "local")),
+        ("cloud-assist", {"connectivity": "captive"}, "no-network", ("local",)),
+        ("cloud-assist", {"connectivity": "degraded"}, "default", ("remote", "local")),
+    ],
+)
+def test_the_rules_of_the_presets(preset, known, rule, candidates):
+    decision = decide(load_policy(preset), replace(PUBLIC, **known))
+    assert (decision.rule, decision.candidates) == (rule, candidates)

@@ -1,6 +1,7 @@
 """Policies from YAML: what is understood, and how exactly everything else is refused."""
 
 import contextlib
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,19 @@ def test_the_hash_is_that_of_the_meaning():
     assert parse_policy(KIOSK.replace("lt: 512", "lt: 513")).hash != again.hash
 
 
+def test_a_number_means_the_same_with_and_without_a_point():
+    whole, point = (parse_policy(KIOSK.replace("lt: 512", f"in: [{number}, 0.5]")) for number in ("512", "512.0"))
+    assert whole == point
+    assert whole.hash == point.hash
+    assert whole.hash != parse_policy(KIOSK.replace("lt: 512", "in: [512.5, 0.5]")).hash
+
+
+def test_policies_can_be_members_of_a_set():
+    kiosk = load_policy("kiosk")
+    assert hash(kiosk.labels) == hash(parse_policy(KIOSK).labels)
+    assert {kiosk, parse_policy(KIOSK), load_policy("cloud-assist")} == {kiosk, load_policy("cloud-assist")}
+
+
 # (what to replace, with what, line, column, key, part of the message)
 MISTAKES = [
     (
@@ -61,6 +75,21 @@ MISTAKES = [
     ),
     ("lt: 512", "lt: many", 18, 38, "rules[1].when.memory_headroom_mib.lt", "expected a number, found text ('many')"),
     ("lt: 512", "lt: .inf", 18, 38, "rules[1].when.memory_headroom_mib.lt", "finite"),
+    ("lt: 512", "lt: .NaN", 18, 38, "rules[1].when.memory_headroom_mib.lt", "finite"),
+    ("lt: 512", f"lt: {'9' * 5000}", 18, 38, "rules[1].when.memory_headroom_mib.lt", "finite"),
+    ("lt: 512", "lt: 1:30", 18, 38, "rules[1].when.memory_headroom_mib.lt", "a plain decimal number, found '1:30'"),
+    ("lt: 512", "lt: 1:30.5", 18, 38, "rules[1].when.memory_headroom_mib.lt", "plain decimal number"),
+    ("lt: 512", "lt: 010", 18, 38, "rules[1].when.memory_headroom_mib.lt", "plain decimal number"),
+    ("lt: 512", "lt: -010", 18, 38, "rules[1].when.memory_headroom_mib.lt", "plain decimal number"),
+    ("lt: 512", "lt: 01.5", 18, 38, "rules[1].when.memory_headroom_mib.lt", "plain decimal number"),
+    ("lt: 512", "lt: 0x10", 18, 38, "rules[1].when.memory_headroom_mib.lt", "plain decimal number"),
+    ("lt: 512", "lt: 0b11", 18, 38, "rules[1].when.memory_headroom_mib.lt", "plain decimal number"),
+    ("lt: 512", "lt: 1_0", 18, 38, "rules[1].when.memory_headroom_mib.lt", "plain decimal number"),
+    ("lt: 512", "lt: 1_0.5", 18, 38, "rules[1].when.memory_headroom_mib.lt", "such as 512 or 0.5"),
+    ("lt: 512", "lt: 1.5e+3", 18, 38, "rules[1].when.memory_headroom_mib.lt", "plain decimal number"),
+    ("lt: 512", "lt: 1e3", 18, 38, "rules[1].when.memory_headroom_mib.lt", "expected a number, found text ('1e3')"),
+    ("lt: 512", "in: [1, 0x10]", 18, 42, "rules[1].when.memory_headroom_mib.in[1]", "plain decimal number"),
+    ("version: 1", "version: 0b1", 2, 10, "version", "plain decimal number"),
     ("lt: 512", "lt: true", 18, 38, "rules[1].when.memory_headroom_mib.lt", "expected a number"),
     ("lt: 512", "less: 5", 18, 40, "rules[1].when.memory_headroom_mib.less", "unknown operator 'less'"),
     ("{lt: 512}", "{}", 18, 33, "rules[1].when.memory_headroom_mib", "no comparison"),
@@ -106,6 +135,58 @@ def test_a_mistake_is_named_with_file_line_column_and_key(old, new, line, column
     assert str(error).startswith(f"kiosk.yaml:{line}:{column}: ")
     assert part in str(error)
     assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("written", "number"),
+    [("512", 512), ("+512", 512), ("-1", -1), ("0", 0), ("0.5", 0.5), ("-0.25", -0.25), (".5", 0.5), ("10.", 10)],
+)
+def test_plain_decimals_are_numbers(written, number):
+    policy = parse_policy(KIOSK.replace("lt: 512", f"lt: {written}"))
+    assert policy.rules[1].when[0].operand == number
+
+
+# Text with a line break, a terminal's escapes and a character that turns the direction of writing.
+UGLY = r"a\nb\r\e[31mred\a\u202e\u2028"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        KIOSK + f'"{UGLY}": 1\n',
+        KIOSK + f'? "{UGLY}"\n: 1\n? "{UGLY}"\n: 2\n',
+        KIOSK.replace("faq: public", f'"{UGLY}": public'),
+        KIOSK.replace("faq: public", f'faq: "{UGLY}"'),
+        KIOSK.replace("cloud: public", f'"{UGLY}": public'),
+        KIOSK.replace("connectivity: offline", f'"{UGLY}": offline'),
+        KIOSK.replace("connectivity: offline", f'connectivity: "{UGLY}"'),
+        KIOSK.replace("lt: 512", f'"{UGLY}": 512'),
+        KIOSK.replace("lt: 512", f'lt: "{UGLY}"'),
+        KIOSK.replace("connectivity: offline", f'time_of_day: "{UGLY}"'),
+        KIOSK.replace("name: kiosk", f'name: "{UGLY}"'),
+        KIOSK.replace("route: [local]", f'route: ["{UGLY}"]'),
+        KIOSK.replace("version: 1", f'version: "{UGLY}"'),
+    ],
+)
+def test_what_a_user_wrote_cannot_break_a_message(text):
+    with pytest.raises(PolicyFileError) as raised:
+        parse_policy(text, file="a\x1b\nb.yaml")
+    error = raised.value
+    for shown in (str(error), error.message, error.problem, error.mend, error.key):
+        assert shown.isprintable()
+    assert str(error).startswith(r"a\x1b\nb.yaml:")
+    assert error.file == "a\x1b\nb.yaml"
+
+
+def test_what_a_user_wrote_is_shown_escaped():
+    with pytest.raises(PolicyFileError, match=re.escape(r": a\nb: unknown key 'a\nb'.")):
+        parse_policy(KIOSK + '"a\\nb": 1\n')
+    with pytest.raises(PolicyFileError, match=re.escape(r"there is no preset and no file of this name.")) as raised:
+        load_policy("a\x1b[31m")
+    assert str(raised.value).isprintable()
+    policy = parse_policy(KIOSK.replace("connectivity: offline", f'tags: "{UGLY}"'), file="a\nb.yaml")
+    assert str(policy.rules[0].when[0]) == r"tags contains a\nb\r\x1b[31mred\x07\u202e\u2028"
+    assert policy.rules[0].location == r"a\nb.yaml:14"
 
 
 @pytest.mark.parametrize(
