@@ -2,7 +2,14 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+INSTALL := -m pip --disable-pip-version-check install --quiet -c constraints.txt
+PIP := $(BIN)/python $(INSTALL)
+
+# Makes a virtual environment in $(1). Debian's Python without python3-venv leaves one without pip, which would block every later run.
+make_venv = was=$$(ls -A $(1) 2>/dev/null); $(PYTHON) -m venv $(1) || { \
+	  test -n "$$was" || rm -rf $(1); \
+	  echo "$(PYTHON) could not make a virtual environment in $(1). On Debian and Ubuntu: apt install python3-venv; then run make again." >&2; \
+	  exit 2; }
 
 GPUS ?= $(shell nvidia-smi -L 2>/dev/null | grep -c . | sed s/^0$$/1/)
 TRAIN = .venv-train/bin/torchrun --nproc-per-node $(GPUS) -m training.train_model
@@ -13,18 +20,19 @@ TRAIN = .venv-train/bin/torchrun --nproc-per-node $(GPUS) -m training.train_mode
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
-$(BIN)/python:
+# pip is made last: where it is, the environment is whole.
+$(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "hybridllm needs Python 3.11 or newer; $(PYTHON) is older. Name another one: make PYTHON=python3.12 ..." >&2; exit 2; }
 	@echo "making $(VENV) ..." >&2
-	@$(PYTHON) -m venv $(VENV)
+	@$(call make_venv,$(VENV))
 
-$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "installing hybridllm (Apache TVM is some 70 MiB to fetch, once) ..." >&2
 	@$(PIP) -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "installing hybridllm with what its tests need ..." >&2
 	@$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.base
@@ -47,20 +55,20 @@ format: $(VENV)/.dev ## put the code into its canonical form
 bench: $(VENV)/.dev ## the figures of this machine, one JSON object a line
 	@$(BIN)/python -m benchmarks
 
-parity: pyproject.toml ## compare logits with the real transformers library (installs torch into .venv-parity)
-	@test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
-	@.venv-parity/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 "transformers>=5" -e '.[dev]'
+parity: pyproject.toml constraints.txt ## compare logits with the real transformers library (installs torch into .venv-parity)
+	@test -x .venv-parity/bin/pip || { $(call make_venv,.venv-parity); }
+	@.venv-parity/bin/python $(INSTALL) torch==2.13.0 "transformers>=5,<6" -e '.[dev]'
 	@.venv-parity/bin/python -m pytest -q -m parity
 
 train-model: ## make the bundled model again, on every GPU that answers (20 minutes on two H100)
-	@test -x .venv-train/bin/python || $(PYTHON) -m venv .venv-train
-	@.venv-train/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 -e .
+	@test -x .venv-train/bin/pip || { $(call make_venv,.venv-train); }
+	@.venv-train/bin/python $(INSTALL) torch==2.13.0 -e .
 	@$(TRAIN) --out training/out/first --pause-at 20200 --dialogues 0
 	@$(TRAIN) --out training/out --start-from training/out/first/model --mix finish --steps 6200 --rate 0.465 --cooldown 1 --seed 3
 
 test-training: ## test the training network and loop (installs torch into .venv-train)
-	@test -x .venv-train/bin/python || $(PYTHON) -m venv .venv-train
-	@.venv-train/bin/python -m pip --disable-pip-version-check install --quiet torch==2.13.0 -e '.[dev]'
+	@test -x .venv-train/bin/pip || { $(call make_venv,.venv-train); }
+	@.venv-train/bin/python $(INSTALL) torch==2.13.0 -e '.[dev]'
 	@.venv-train/bin/python -m pytest -q -m "slow or not slow" tests/training
 
 wheel: $(VENV)/.dev ## build the wheel into dist/

@@ -8,6 +8,7 @@ loop controls, and the ``{% generation %}`` block, which marks the assistant's t
 from __future__ import annotations
 
 import json
+import traceback
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from jinja2.parser import Parser
 
 __all__ = ["ChatTemplate", "flatten_content"]
+
+_LONGEST_REFUSAL = 300
+_TEMPLATE_FILE = "<template>"  # what Jinja calls a template that comes from a string
 
 
 class ChatTemplate:
@@ -81,14 +85,17 @@ class ChatTemplate:
             return self._template.render(messages=flat, add_generation_prompt=add_generation_prompt, **given)
         except _TemplateRefusal as error:
             raise InvalidRequestError(
-                f"The model's chat template refuses these messages: {error.message}",
+                f"The model's chat template refuses these messages: {_one_line(error.message)}",
                 "Change the messages as it asks.",
-            ) from error
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, AttributeError, ArithmeticError) as error:
+            ) from None
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a stranger's program may fail in every way, and that is not our defect
+            # What the error says may quote the conversation, and errors travel into logs; so may its cause.
             raise TokenizerError(
-                f"The chat template in {self._where} failed on these messages: {type(error).__name__}: {error}.",
+                f"The chat template in {self._where} failed on these messages: {type(error).__name__}{_place(error)}.",
                 "Check the roles and the chat template variables.",
-            ) from error
+            ) from None
 
 
 def flatten_content(message: Mapping[str, Any], index: int = 0) -> dict[str, Any]:
@@ -139,8 +146,21 @@ class _GenerationBlock(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _raise_exception(message: str) -> NoReturn:
-    raise _TemplateRefusal(message)
+def _raise_exception(message: object) -> NoReturn:
+    raise _TemplateRefusal(str(message))
+
+
+def _one_line(refusal: str | None) -> str:
+    """What the template says, which may quote a message: without line breaks and other controls, and not at any length."""
+    words = "".join(character if character.isprintable() else " " for character in refusal or "").split()
+    line = " ".join(words)
+    return line if len(line) <= _LONGEST_REFUSAL else f"{line[:_LONGEST_REFUSAL]}…"
+
+
+def _place(error: Exception) -> str:
+    """The template's line that failed; Jinja puts the template's own lines into the traceback."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == _TEMPLATE_FILE]
+    return f" in its line {lines[-1]}" if lines else ""
 
 
 def _strftime_now(format: str) -> str:  # noqa: A002  (templates may pass it by this name)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from local_runtime.errors import CheckpointError, UnsupportedModelError
 from local_runtime.models.config import ModelConfig
+from local_runtime.paths import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -80,7 +81,7 @@ class Checkpoint:
         folder = Path(folder)
         config = ModelConfig.from_folder(folder)
         index_file = folder / _INDEX
-        if index_file.is_file():
+        if kind_of(index_file) == "file":
             tensors = _read_indexed(folder, index_file)
         else:
             tensors = {}
@@ -180,17 +181,24 @@ def _widen(raw: npt.NDArray[Any], dtype: str) -> npt.NDArray[np.float32]:
 
 
 def _unindexed_shards(folder: Path) -> list[Path]:
-    if (folder / _SINGLE).is_file():
+    if kind_of(folder / _SINGLE) == "file":
         return [folder / _SINGLE]
-    shards = sorted(folder.glob("*.safetensors"))
+    try:
+        files = sorted(folder.iterdir())  # not glob, to which a folder that may not be listed looks empty
+    except OSError as error:
+        raise CheckpointError(
+            f"{folder} cannot be listed: {error.strerror or error}.", "Give this user the right to read the folder."
+        ) from error
+    shards = [file for file in files if file.suffix == ".safetensors"]
     if shards:
         return shards
-    if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
+    suffixes = {file.suffix for file in files}
+    if suffixes & {".bin", ".pt", ".pth"}:
         raise CheckpointError(
             f"{folder} holds PyTorch pickles but no *.safetensors file; pickles can run code and are not read.",
             "Convert it with transformers: model.save_pretrained(folder, safe_serialization=True).",
         )
-    if any(folder.glob("*.gguf")):
+    if ".gguf" in suffixes:
         raise CheckpointError(
             f"{folder} holds a GGUF file but no *.safetensors file.", "Use the original Hugging Face checkpoint."
         )
@@ -218,7 +226,7 @@ def _read_indexed(folder: Path, index_file: Path) -> dict[str, StoredTensor]:
                 f"{index_file} names the shard {file_name!r}, which is not a plain file name.", _AGAIN
             )
         file = folder / file_name
-        if not file.is_file():
+        if kind_of(file) != "file":
             raise CheckpointError(
                 f"The shard {file_name} that {_INDEX} names is missing from {folder}.",
                 "Copy or download all shards into the folder.",

@@ -19,12 +19,18 @@ def python_command(module: str) -> list[str]:
     """The command line that runs a module of this package.
 
     Raises:
-        WorkerDiedError: This program has no Python interpreter to start, as in some frozen applications.
+        WorkerDiedError: This program has no Python interpreter to start, as in an application that embeds Python or is frozen.
     """
     if not sys.executable:
         raise WorkerDiedError(
             "There is no Python interpreter to start the engine process with (sys.executable is empty).",
             "Use in_process=True in an application that embeds Python.",
+        )
+    if getattr(sys, "frozen", False):  # PyInstaller and its like: sys.executable is the application itself
+        raise WorkerDiedError(
+            "This application is frozen into one executable, which cannot start the engine process: it would start itself.",
+            "Run the application with a Python interpreter, or use in_process=True with a model that "
+            "`hybridllm compile` prepared on this machine.",
         )
     # -P keeps the working directory off the module path: a folder there named like one of ours must not be imported.
     return [sys.executable, "-P", "-m", module]

@@ -119,10 +119,14 @@ class TokenBytes:
 
 
 class IncrementalDetokenizer:
-    """Turns generated tokens into text piece by piece; the pieces together are what decoding all at once gives.
+    """Turns generated tokens into text piece by piece.
 
     A piece never ends inside a UTF-8 character. Special tokens are one token each and give no text, so no part of one is
     ever seen. Bytes that are no UTF-8 become U+FFFD as soon as they cannot become a character any more.
+
+    The pieces together are what the tokenizers library's decoding gives, with one exception: where a run of byte tokens
+    (``<0xE2>``) is not UTF-8 as a whole, the library writes U+FFFD for each of its bytes, also for those that make a
+    character. Here the characters that were complete have been given out already, and only the rest becomes U+FFFD.
 
     Args:
         tokenizer: The model's tokenizer.

@@ -299,7 +299,9 @@ class Engine:
         text = ""
         if flush:
             try:
-                text, stopped = generation.stops.push(generation.detokenizer.flush())
+                # A model that ends by itself meant its last bytes. Where it was cut off, half a character is not its text.
+                last = "" if reason == "length" else generation.detokenizer.flush()
+                text, stopped = generation.stops.push(last)
                 if stopped:
                     reason = "stop"
                 else:

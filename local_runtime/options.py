@@ -62,7 +62,8 @@ class LoadOptions:
     Attributes:
         model: A checkpoint folder, or the name of a bundled model.
         quant: ``"q4"``, ``"f16"``, ``"f32"``, or ``"auto"`` for the model's recommended one.
-        target: ``"auto"`` (CUDA when a device answers, else this CPU), ``"cpu"``, ``"cuda"``, or a TVM target string.
+        target: ``"auto"`` (CUDA when a device answers, else this CPU), ``"cpu"``, ``"cuda"``, ``"cuda:N"`` for the N-th
+            card, ``"metal"``, or a TVM target as a JSON object.
         threads: Worker threads of the CPU kernels; None takes the physical cores that this process may use.
         context_tokens: The context to serve, at most the model's own; None takes the model's own.
         max_sequences: How many answers are generated at the same time, at most 64; further ones wait.

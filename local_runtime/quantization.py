@@ -15,6 +15,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from local_runtime.errors import UnsupportedModelError
+
 __all__ = [
     "GROUP_SIZE",
     "LAYOUTS",
@@ -68,6 +70,7 @@ def quantize_q4(matrix: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8],
 
     Raises:
         ValueError: K is not a multiple of 32.
+        UnsupportedModelError: A group's values are so large that its scale is beyond the range of float16.
     """
     rows, columns = matrix.shape
     if columns % GROUP_SIZE:
@@ -82,6 +85,7 @@ def quantize_q4(matrix: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.uint8],
     return codes.reshape(rows, columns), scales.reshape(rows, columns // GROUP_SIZE)
 
 
+@np.errstate(over="ignore")  # what overflows ends as an infinite scale, which is refused by name
 def _quantize_groups(
     groups: npt.NDArray[np.float32],
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float16]]:
@@ -106,7 +110,13 @@ def _quantize_groups(
         np.copyto(best_gain, gain, where=better)
         np.copyto(best_scale, fitted, where=better)
 
-    scales = np.clip(best_scale, -65504, 65504).astype(np.float16)
+    scales = best_scale.astype(np.float16)
+    if np.isinf(scales).any():
+        raise UnsupportedModelError(
+            f"A matrix of the model holds a value near {float(np.abs(extreme).max()):.3g}, beyond the range of q4 "
+            "with its float16 scales.",
+            "Choose f32 for this model.",
+        )
     stored = scales.astype(np.float32)
     inverse = np.divide(1.0, stored, out=np.zeros_like(stored), where=stored != 0)
     np.multiply(groups, inverse[:, None], out=steps)

@@ -19,6 +19,7 @@ from local_runtime.chat_template import ChatTemplate, flatten_content
 from local_runtime.detokenizer import IncrementalDetokenizer, TokenBytes
 from local_runtime.errors import TokenizerError
 from local_runtime.models.config import ModelConfig
+from local_runtime.paths import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["ChatTokenizer"]
 
 _AGAIN = "Copy or download the file again."
+_OTHER_TOKENIZER_MEND = "Use the tokenizer that belongs to this checkpoint."
+_MOST_PADDING_ROWS = 1024
 _SPECIAL_TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # Unicode noncharacters: never part of a text, so one that the messages don't contain is easily found.
 _NONCHARACTERS = tuple(chr(code) for code in range(0xFDD0, 0xFDF0))
@@ -81,8 +84,9 @@ class ChatTokenizer:
                 tokenizer's own ``eos_token`` is always among them.
 
         Raises:
-            TokenizerError: A file is missing or unreadable, the template is invalid, or a token's id is beyond
-                ``vocab_size``.
+            TokenizerError: A file is missing or unreadable, the template is invalid, a token's id is beyond
+                ``vocab_size``, or the vocabulary is far smaller than that.
+            CheckpointError: A file's folder may not be entered.
         """
         folder = Path(path)
         file = folder / "tokenizer.json"
@@ -91,7 +95,7 @@ class ChatTokenizer:
         settings = _read_object(folder / "tokenizer_config.json")
         special_tokens = _special_tokens(_read_object(folder / "special_tokens_map.json") | settings)
         if eos_ids is None:
-            eos_ids = ModelConfig.from_folder(folder).eos_ids if (folder / "config.json").is_file() else ()
+            eos_ids = ModelConfig.from_folder(folder).eos_ids if kind_of(folder / "config.json") == "file" else ()
         own_eos = tokenizer.token_to_id(special_tokens.get("eos_token", ""))
         template = _read_template(folder, settings, special_tokens)
         return cls(tokenizer, template, {*eos_ids} | ({own_eos} if own_eos is not None else set()), str(file))
@@ -245,9 +249,9 @@ def _strings(value: Any) -> Iterable[str]:
 
 
 def _read_tokenizer(file: Path) -> Tokenizer:
-    if not file.is_file():
+    if kind_of(file) != "file":
         mend = "Copy tokenizer.json into the folder."
-        if (file.parent / "tokenizer.model").is_file():
+        if kind_of(file.parent / "tokenizer.model") == "file":
             mend = "Only tokenizer.model is there: load it with transformers' AutoTokenizer and save_pretrained it."
         raise TokenizerError(f"{file.parent} holds no tokenizer.json.", mend)
     try:
@@ -265,12 +269,22 @@ def _check_ids(tokenizer: Tokenizer, vocab_size: int, file: Path) -> None:
         raise TokenizerError(
             f"{file} does not match the model: its token {token!r} has the id {highest}, but the model's vocabulary "
             f"has {vocab_size} entries.",
-            "Use the tokenizer that belongs to this checkpoint.",
+            _OTHER_TOKENIZER_MEND,
+        )
+    # A model may well have more rows than its tokenizer has tokens: tables are padded to a multiple of up to 1024 rows, and
+    # some keep rows in reserve (Qwen2.5: 151,665 tokens, 151,936 rows; Phi-3: 32,011 and 32,064). That never comes to
+    # half of a large table; a tokenizer that leaves most of one out is another model's, and every answer would be noise.
+    spare = vocab_size - (highest + 1)
+    if spare > max(_MOST_PADDING_ROWS, vocab_size // 2):
+        raise TokenizerError(
+            f"{file} does not match the model: it has {highest + 1} tokens, but the model's vocabulary has "
+            f"{vocab_size} entries.",
+            _OTHER_TOKENIZER_MEND,
         )
 
 
 def _read_object(file: Path) -> dict[str, Any]:
-    if not file.is_file():
+    if kind_of(file) != "file":
         return {}
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
@@ -293,7 +307,7 @@ def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
 
 def _read_template(folder: Path, settings: Mapping[str, Any], special_tokens: Mapping[str, str]) -> ChatTemplate | None:
     file = folder / "chat_template.jinja"
-    if file.is_file():
+    if kind_of(file) == "file":
         try:
             return ChatTemplate(file.read_text(encoding="utf-8"), special_tokens, str(file))
         except (OSError, UnicodeDecodeError) as error:

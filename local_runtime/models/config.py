@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from local_runtime.errors import CheckpointError, UnsupportedModelError
+from local_runtime.paths import kind_of, shown_path
 
 __all__ = ["SUPPORTED_MODEL_TYPES", "ModelConfig", "RopeConfig"]
 
@@ -105,20 +106,22 @@ class ModelConfig:
             The validated configuration.
 
         Raises:
-            CheckpointError: There is no such folder or file, it is not JSON, or a value is missing or impossible.
+            CheckpointError: There is no such folder or file, it may not be read, it is not JSON, or a value is missing or
+                impossible.
             UnsupportedModelError: The architecture, or an option that changes results, is not implemented.
         """
         folder = Path(path)
-        if not folder.exists():
-            raise CheckpointError(f"There is no model folder {folder}.", _FOLDER_MEND)
-        if not folder.is_dir():
+        kind = kind_of(folder)
+        if kind is None:
+            raise CheckpointError(f"There is no model folder {shown_path(folder)}.", _FOLDER_MEND)
+        if kind != "folder":
             raise CheckpointError(f"{folder} is a file, not a model folder.", _FOLDER_MEND)
         file = folder / "config.json"
-        if not file.is_file():
+        if kind_of(file) != "file":
             raise CheckpointError(f"{folder} holds no config.json, so it is no checkpoint.", _FOLDER_MEND)
         raw = _read_object(file)
         generation_file = folder / "generation_config.json"
-        generation = _read_object(generation_file) if generation_file.is_file() else {}
+        generation = _read_object(generation_file) if kind_of(generation_file) == "file" else {}
         return cls.from_dict(raw, generation, where=str(file))
 
     @classmethod
@@ -235,7 +238,9 @@ def _read_object(file: Path) -> dict[str, Any]:
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise CheckpointError(f"{file} cannot be read: {error.strerror or error}.") from error
+        raise CheckpointError(
+            f"{file} cannot be read: {error.strerror or error}.", "Give this user the right to read the file."
+        ) from error
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are both ValueErrors
         raise CheckpointError(f"{file} is not JSON: {error}.", "Copy or download the checkpoint again.") from error
     if not isinstance(value, dict):

@@ -131,6 +131,42 @@ def test_a_model_folder_that_is_not_sound(
     assert files_in(cache) == []
 
 
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("a" * 5000, "cannot be opened: File name too long"),
+        ("~nosuchuser/x", "The model folder ~nosuchuser/x begins with the home of a user that cannot be found"),
+    ],
+)
+def test_a_path_that_cannot_be_followed(tmp_path: Path, model: str, names: str) -> None:
+    for command in (("chat", "--json", "--model", model, "Hello"), ("models", "show", model)):
+        done = run(*command, HYBRIDLLM_CACHE=str(tmp_path / "cache"))
+        assert_refused(done, names=names, mend="Give the folder of a Hugging Face checkpoint")
+        assert len(done.stderr) < 700
+        assert "defect" not in done.stderr
+    assert files_in(tmp_path) == []
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_a_python_that_cannot_make_a_virtual_environment_does_not_block_make(tmp_path: Path) -> None:
+    """As on Debian without python3-venv: it leaves a python without pip behind and fails."""
+    venv, python = tmp_path / "venv", tmp_path / "python"
+    half = f"mkdir -p {venv}/bin && touch {venv}/pyvenv.cfg {venv}/bin/python && chmod +x {venv}/bin/python"
+    python.write_text(f'#!/bin/sh\nif [ "$1" = -m ]; then {half}; exit 1; fi\n')
+    python.chmod(0o755)
+    make = ["make", "--no-print-directory", f"VENV={venv}", f"PYTHON={python}", f"{venv}/bin/pip"]
+    for _ in range(2):
+        done = subprocess.run(make, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+        assert done.returncode == 2
+        assert "apt install python3-venv" in done.stderr
+        assert not venv.exists()
+    venv.mkdir()
+    (venv / "somebodys.txt").touch()
+    done = subprocess.run(make, capture_output=True, text=True, timeout=60, cwd=ROOT, check=False)
+    assert done.returncode == 2
+    assert (venv / "somebodys.txt").exists()
+
+
 def test_looking_into_a_folder_and_preparing_it_refuse_the_same(sharded: Path, tmp_path: Path) -> None:
     folder, cache = tmp_path / "model", tmp_path / "cache"
     shutil.copytree(sharded, folder)

@@ -20,6 +20,7 @@ from hybridllm.errors import (
 )
 from hybridllm.types import ChatRequest
 from local_runtime.errors import error_from_code
+from tests.engine_cache import ENGINE_CACHE
 from tests.hybridllm.faces import AwaitedFace, text_of
 from tests.local_runtime.checkpoints import llama_config, write_checkpoint
 
@@ -103,6 +104,28 @@ def test_closing_a_stream_frees_its_pages(client):
         client.chat.completions.create(messages=HELLO, max_tokens=200, deadline_s=0.001)
     wait_until(lambda: client.engine_stats().running == 0)
     assert client.engine_stats().pages_free == free
+
+
+def test_cancelling_the_bundled_models_answers_frees_every_page():
+    asked = {"messages": [{"role": "user", "content": "Tell me all that you can do."}], "stream": True}
+    with HybridClient(cache_dir=ENGINE_CACHE) as bundled:
+        bundled.load()
+
+        def pages_in_use():
+            stats = bundled.engine_stats()
+            return stats.pages_total - stats.pages_free
+
+        assert pages_in_use() == 0
+        in_use = []
+        for turn in range(5):
+            with bundled.chat.completions.create(**asked, temperature=1, seed=turn) as stream:
+                next(stream)
+                in_use.append(pages_in_use())
+            wait_until(lambda: pages_in_use() == 0)
+            stats = bundled.engine_stats()
+            assert (stats.running, stats.waiting) == (0, 0)
+        assert any(in_use)  # not each time: on a busy machine an answer may be whole before anybody looks
+        assert bundled.engine_stats().requests_total == 5
 
 
 def test_a_prompt_that_is_too_long(client):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import traceback
 from datetime import datetime
 
 import pytest
@@ -72,6 +73,37 @@ def test_a_refusal_by_the_template_is_the_callers_mistake() -> None:
     template = ChatTemplate("{{ raise_exception('Roles must alternate!') }}", {})
     with pytest.raises(InvalidRequestError, match="refuses these messages: Roles must alternate!"):
         template.render(MESSAGES)
+
+
+def test_a_refusal_is_one_line_of_bounded_length() -> None:
+    template = ChatTemplate("{{ raise_exception('bad:' ~ messages[0].content) }}", {})
+    with pytest.raises(InvalidRequestError, match=r"refuses these messages: bad: one two three Change") as caught:
+        template.render([{"role": "user", "content": "\n one\r\n\ttwo\x1b\u2028three"}])
+    assert str(caught.value).isprintable()
+    with pytest.raises(InvalidRequestError) as caught:
+        template.render([{"role": "user", "content": "word " * 5000}])
+    assert len(str(caught.value)) < 500
+    with pytest.raises(InvalidRequestError, match="refuses these messages: 5 "):
+        ChatTemplate("{{ raise_exception(5) }}", {}).render(MESSAGES)
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("a\nb{{ '{:d}'.format(messages[0].content) }}", "ValueError in its line 2"),
+        ("{{ messages[0].content + 5 }}", "TypeError in its line 1"),
+        ("\n\n{{ messages[0].content.missing.too }}", "UndefinedError in its line 3"),
+        ("{% set d = {} %}\n{{ d[messages[0].content].x }}", "UndefinedError in its line 2"),
+        ("{% macro f(x) %}\n{{ f(x) }}{% endmacro %}{{ f(1) }}", "RecursionError in its line 2"),
+        ("{% include messages[0].content %}", "TypeError in its line 1"),
+    ],
+)
+def test_a_failure_names_its_kind_and_line_and_quotes_nothing(source: str, said: str) -> None:
+    with pytest.raises(TokenizerError, match=f"failed on these messages: {said}") as caught:
+        ChatTemplate(source, {}, "t.jinja").render([{"role": "user", "content": "my secret\ndiagnosis"}])
+    told = "".join(traceback.format_exception(caught.value))  # what a log of the whole chain of causes would hold
+    assert "\n" not in str(caught.value)
+    assert "diagnosis" not in told.replace('"my secret\\ndiagnosis"', "")  # this test's own line
 
 
 def test_a_template_that_fails_is_named_with_its_file() -> None:

@@ -159,6 +159,20 @@ def test_damage_is_named_in_one_sentence_with_its_mend(
     assert caught.value.mend or damage is escape_folder
 
 
+def test_a_folder_that_may_not_be_listed_is_not_called_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_checkpoint(tmp_path, llama_config())
+    (folder / "model.safetensors").rename(folder / "weights.safetensors")
+    assert opened(folder).tensors
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("listdir", "scandir"):
+        monkeypatch.setattr(os, name, refuse)
+    with pytest.raises(CheckpointError, match=r"cannot be listed: Permission denied\. Give this user the right"):
+        opened(folder)
+
+
 def test_a_single_cut_file_is_named(tmp_path: Path) -> None:
     folder = write_checkpoint(tmp_path, llama_config())
     file = folder / "model.safetensors"

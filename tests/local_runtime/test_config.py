@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from local_runtime.errors import CheckpointError, UnsupportedModelError
+from local_runtime.errors import CheckpointError, LocalRuntimeError, UnsupportedModelError
 from local_runtime.models.config import ModelConfig, RopeConfig
 from local_runtime.models.llama_weights import weight_specs
+from local_runtime.paths import cache_folder, model_folder
 from tests.local_runtime.checkpoints import llama_config, mistral_config, qwen2_config
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -202,6 +206,64 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     file.write_text(json.dumps(llama_config()))
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": 9}))
     assert ModelConfig.from_folder(tmp_path).eos_ids == (2, 9)
+
+
+@contextlib.contextmanager
+def shut(folder: Path) -> Iterator[None]:
+    """Nobody may enter the folder; where the tests run as root, whom no mode keeps out, they are somebody else meanwhile."""
+    folder.chmod(0)
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o700)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs a user's rights to files")
+@pytest.mark.parametrize("read", [lambda path: ModelConfig.from_folder(path), lambda path: model_folder(str(path))])
+def test_a_folder_that_may_not_be_entered_is_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    inner = tmp_path / "shut" / "model"
+    inner.mkdir(parents=True)
+    with (
+        shut(tmp_path / "shut"),
+        pytest.raises(CheckpointError, match=r"model cannot be opened: Permission d") as caught,
+    ):
+        read(inner)
+    assert caught.value.mend.startswith("Give this user the right to read it")
+    assert "Errno" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs a user's rights to files")
+def test_a_configuration_that_may_not_be_reached_is_named(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(llama_config()))
+    with contextlib.suppress(PermissionError):
+        tmp_path.chmod(0o711)
+    with shut(tmp_path / "model"), pytest.raises(CheckpointError, match=r"cannot be opened: Permission denied"):
+        ModelConfig.from_folder(tmp_path / "model")
+
+
+@pytest.mark.parametrize("path", ["a" * 5000, "a/" * 3000, "null\0byte", "half a pair \ud800"])
+def test_a_path_that_no_system_follows_is_told_in_one_short_line(path: str) -> None:
+    for read in (model_folder, ModelConfig.from_folder):
+        with pytest.raises(CheckpointError, match=r"cannot be opened|There is no model") as caught:
+            read(path)
+        said = str(caught.value)
+        assert caught.value.mend.startswith("Give the folder of a Hugging Face checkpoint")
+        assert len(said) < 600
+        assert said.isprintable()
+        assert "Errno" not in said
+
+
+def test_the_home_of_a_user_that_there_is_not_is_named() -> None:
+    with pytest.raises(CheckpointError, match="~nosuchuser/x begins with the home of a user that cannot be found"):
+        model_folder("~nosuchuser/x")
+    with pytest.raises(LocalRuntimeError, match=r"The cache folder ~nosuchuser/x begins .* HYBRIDLLM_CACHE"):
+        cache_folder("~nosuchuser/x")
 
 
 def test_to_dict_is_plain_json() -> None:

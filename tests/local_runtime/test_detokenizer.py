@@ -96,6 +96,13 @@ def test_bytes_that_are_no_text_become_replacement_characters_at_once(metaspace:
     assert pieces_of(chat, [letter, broken]) == ["a", "", "\ufffd"]
 
 
+def test_a_broken_run_of_bytes_keeps_the_characters_that_were_complete(metaspace: Pair) -> None:
+    chat, library = metaspace
+    ids = [id_of(library, name) for name in ("<0xE2>", "<0x82>", "<0xAC>", "<0xE2>", "a")]
+    assert pieces_of(chat, ids) == ["", "", "€", "", "\ufffda", ""]
+    assert library.decode(ids) == "\ufffd" * 4 + "a"  # it looks back, which a stream cannot
+
+
 def test_special_tokens_give_no_text_and_do_not_cut_a_character(byte_level: Pair) -> None:
     chat, library = byte_level
     ids = library.encode("é", add_special_tokens=False).ids

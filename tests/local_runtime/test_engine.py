@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,10 @@ class Harness:
         return last.error
 
     def full_text(self, ids: list[int], max_tokens: int) -> str:
-        return self.tokenizer.decode([token for token in expected_tokens(ids, max_tokens) if token != END])
+        tokens = expected_tokens(ids, max_tokens)
+        ended = tokens[-1] == END
+        # The token of a byte is the byte; a character that max_tokens cuts in two is no part of the text.
+        return codecs.getincrementaldecoder("utf-8")("replace").decode(bytes(tokens[: -1 if ended else None]), ended)
 
     def assert_empty(self) -> None:
         assert self.runner.sequences == {}
@@ -203,6 +207,29 @@ def test_a_stop_string_over_many_tokens_ends_the_answer_before_it(build: Build) 
     assert harness.text(request_id) == whole[: whole.index("ade; 你")]
     assert harness.end(request_id).reason == "stop"
     harness.assert_empty()
+
+
+def test_a_character_that_max_tokens_cuts_is_left_out(build: Build) -> None:
+    harness = build()
+    said = ((ids, bytes(token for token in expected_tokens(ids, 90) if token != END)) for ids in prompts(8))
+    ids, whole, cut = next(
+        (ids, whole, place + 1) for ids, whole in said for place in range(len(whole) - 1) if whole[place] >= 0xC0
+    )
+    for stop in ((), ("never said",)):
+        request_id = harness.submit_ids(ids, cut, stop=stop)
+        harness.run()
+        assert harness.end(request_id).reason == "length"
+        assert harness.end(request_id).usage.completion_tokens == cut
+        assert harness.text(request_id) == whole[: cut - 1].decode("utf-8", "replace")
+
+
+def test_half_a_character_before_the_models_own_end_is_its_text(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = iter([ord("a"), 0xE2, 0x82, END])
+    monkeypatch.setattr("tests.local_runtime.scripted_runner.next_token", lambda _: next(said))
+    harness = build()
+    request_id = harness.submit_ids([1, 2, 3], 50)
+    harness.run()
+    assert (harness.end(request_id).reason, harness.text(request_id)) == ("stop", "a\ufffd")
 
 
 def test_what_was_held_back_for_a_stop_string_is_given_out_in_the_end(build: Build) -> None:

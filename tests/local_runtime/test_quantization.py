@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from local_runtime.errors import UnsupportedModelError
 from local_runtime.quantization import (
     dequantize_q4,
     pack_q4_row_major,
@@ -84,6 +85,15 @@ def test_constant_groups_of_any_size_are_kept(value: float) -> None:
     restored = dequantize_q4(*quantize_q4(matrix), np.float64)
     # Below float16's smallest step a scale cannot be written; the error stays below that step.
     np.testing.assert_allclose(restored, value, rtol=2e-3, atol=6e-8)
+
+
+@pytest.mark.parametrize("value", [1e6, -1e6, 3e38])
+def test_values_beyond_the_range_of_the_scales_are_refused(value: float) -> None:
+    matrix = random_matrix((4, 64), 5)
+    matrix[2, 40] = value
+    with pytest.raises(UnsupportedModelError, match=r"holds a value near .*, beyond the range of q4") as caught:
+        quantize_q4(matrix)
+    assert caught.value.mend == "Choose f32 for this model."
 
 
 def test_a_group_of_zeros_stays_zero_beside_others() -> None:

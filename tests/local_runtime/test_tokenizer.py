@@ -193,6 +193,17 @@ def test_a_tokenizer_of_another_model_is_refused(folders: dict[str, Path]) -> No
     assert ChatTokenizer.from_folder(folders["byte-level"], 512).vocab_size == 320  # padding is fine
 
 
+def test_a_tokenizer_far_smaller_than_the_model_is_another_models(folders: dict[str, Path]) -> None:
+    with pytest.raises(
+        TokenizerError, match="it has 320 tokens, but the model's vocabulary has 32000 entries"
+    ) as caught:
+        ChatTokenizer.from_folder(folders["byte-level"], 32_000)
+    assert caught.value.mend == "Use the tokenizer that belongs to this checkpoint."
+    assert (
+        ChatTokenizer.from_folder(folders["byte-level"], 1024).vocab_size == 320
+    )  # a small table, padded to 1024 rows
+
+
 def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"holds no tokenizer\.json"):
         ChatTokenizer.from_folder(tmp_path, 320)

@@ -14,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 import psutil
 import pytest
 
+from local_runtime.errors import WorkerDiedError
 from local_runtime.options import GenerateRequest, LoadOptions, SamplingOptions
 from local_runtime.protocol import (
     Cancel,
@@ -303,6 +304,14 @@ def test_a_runner_that_cannot_let_go_ends_the_worker_with_its_last_words(wire: W
     assert all(isinstance(reply, DeltaReply) for reply in rest)  # nobody is told that somebody cancelled
     assert wire.process.wait(5) == 70
     assert wire.errors().rstrip().endswith("RuntimeError: the device is gone")
+
+
+def test_a_frozen_application_does_not_start_itself_as_its_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_worker_command()[1:] == ["-P", "-m", "local_runtime.worker"]
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with pytest.raises(WorkerDiedError, match=r"frozen into one executable, .* it would start itself") as caught:
+        default_worker_command()
+    assert "in_process=True" in caught.value.mend
 
 
 def test_the_real_worker_imports_nothing_heavy_before_a_load() -> None:
