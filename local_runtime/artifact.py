@@ -2,7 +2,8 @@
 
 ``<cache>/artifacts/<key>/`` holds the object files of a compiled model, ``<cache>/weights/<key>/`` its converted weights. A folder
 is made under a temporary name, flushed, described by a manifest with checksums, and renamed into place; a lock file keeps two
-processes from doing the same work twice. An entry that doesn't match its own manifest is rebuilt.
+processes from doing the same work twice. A manifest names the key of its entry and bears a checksum of itself: an entry that lies
+under another key, or that doesn't match its own manifest, is rebuilt.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import uuid
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
@@ -23,21 +23,58 @@ from local_runtime.files import fsync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
-__all__ = ["MANIFEST", "artifact_key", "build_entry", "cache_key", "read_artifact"]
+__all__ = ["MANIFEST", "artifact_key", "build_entry", "cache_key", "read_artifact", "sealed", "unsealed"]
 
 MANIFEST = "artifact.json"
+_REQUIRED_FIELDS = frozenset(
+    ("key", "objects", "sha256", "parameters", "prefill_chunk_tokens", "page_tokens", "max_batch", "target", "quant", "config")
+)  # fmt: skip
+_SEAL = "manifest_sha256"
 _LOCK_WAIT_S = 1800.0
 _QUIET_WAIT_S = 0.5
 
 
 def cache_key(parts: dict[str, Any]) -> str:
     """A folder name for these values: 32 hexadecimal digits of SHA-256 over their canonical JSON."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:32]
+    return _digest(parts)[:32]
 
 
-def artifact_key(config: dict[str, Any], quant: str, target_spec: dict[str, Any]) -> str:
-    """The key of a compiled model: its configuration, weight format, target, and the versions of TVM and of our own code."""
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def sealed(body: dict[str, Any]) -> dict[str, Any]:
+    """A manifest with the checksum of all that is in it, so that a changed digit is noticed."""
+    return {**body, _SEAL: _digest(body)}
+
+
+def unsealed(manifest: Any) -> dict[str, Any]:
+    """What :func:`sealed` was given.
+
+    Raises:
+        ValueError: The manifest is no JSON object, or does not match its checksum.
+    """
+    if not isinstance(manifest, dict):
+        raise ValueError("it is not a JSON object")
+    body = {name: value for name, value in manifest.items() if name != _SEAL}
+    if manifest.get(_SEAL) != _digest(body):
+        raise ValueError("it does not match its own checksum")
+    return body
+
+
+def artifact_key(config: dict[str, Any], quant: str, target_spec: dict[str, Any], host: dict[str, Any]) -> str:
+    """The key of a compiled model: everything that changes its code.
+
+    Args:
+        config: The model's configuration.
+        quant: Its weight format.
+        target_spec: TVM's description of the device.
+        host: What the code around the device's kernels is made for, which ``target_spec`` leaves open; see `ResolvedTarget`.
+
+    The versions of TVM and of our own code are part of it too.
+    """
     from local_runtime.versions import ARTIFACT_FORMAT, COMPILED_FROM, code_digest, tvm_version
 
     return cache_key(
@@ -46,6 +83,7 @@ def artifact_key(config: dict[str, Any], quant: str, target_spec: dict[str, Any]
             "config": config,
             "quant": quant,
             "target": target_spec,
+            "host": host,
             "tvm": tvm_version(),
             "code": code_digest(COMPILED_FROM),
         }
@@ -53,16 +91,22 @@ def artifact_key(config: dict[str, Any], quant: str, target_spec: dict[str, Any]
 
 
 def read_artifact(folder: Path) -> dict[str, Any] | None:
-    """Read the manifest of a compiled model, or None if the entry is absent, torn, or not what its manifest says."""
+    """Read the manifest of a compiled model, or None if the entry is absent, torn, foreign, or not what its manifest says.
+
+    Args:
+        folder: The entry, named by its key: one that was made under another key is foreign.
+    """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = unsealed(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+        if not manifest.keys() >= _REQUIRED_FIELDS or manifest["key"] != folder.name or not manifest["objects"]:
+            return None
         sums = manifest["sha256"]
         for name in manifest["objects"]:
             if hashlib.sha256((folder / name).read_bytes()).hexdigest() != sums[name]:
                 return None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return manifest if isinstance(manifest, dict) else None
+    return manifest
 
 
 @contextmanager
@@ -113,14 +157,15 @@ def build_entry(
             if is_whole(folder):
                 return False
             _discard_leftovers(folder)
-            work = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+            work = _temporary_name(folder)
+            work.mkdir()  # not mkdtemp, whose folders are their maker's alone: who may read the cache is for the umask to say
             try:
                 build(work)
                 _flush(work)
                 if folder.exists():  # torn or foreign: out of the way in one step, then gone
-                    torn = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.")) / "torn"
+                    torn = _temporary_name(folder)
                     folder.rename(torn)
-                    shutil.rmtree(torn.parent, ignore_errors=True)
+                    shutil.rmtree(torn, ignore_errors=True)
                 work.rename(folder)
                 fsync_folder(folder.parent)
             finally:
@@ -131,6 +176,10 @@ def build_entry(
             f"The cache entry {folder} cannot be written: {error.strerror or error}.",
             "Make it writable, free some space there, or move the cache with HYBRIDLLM_CACHE.",
         ) from error
+
+
+def _temporary_name(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
 
 
 def _discard_leftovers(folder: Path) -> None:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from local_runtime.artifact import MANIFEST, artifact_key, build_entry, cache_key, read_artifact
+from local_runtime.artifact import MANIFEST, artifact_key, build_entry, cache_key, read_artifact, sealed
 from local_runtime.checkpoint import Checkpoint
 from local_runtime.errors import CompileError, EngineInternalError, LocalRuntimeError
 from local_runtime.kernels.limits import require_supported_heads
@@ -24,12 +24,12 @@ from local_runtime.models.registry import model_weight_specs
 from local_runtime.options import Progress
 from local_runtime.target import ResolvedTarget, detect_cpu_target, require_runnable, resolve_target
 from local_runtime.versions import ARTIFACT_FORMAT, CONVERTED_BY, code_digest
-from local_runtime.weights import WeightsManifest, convert, open_weights, plan
+from local_runtime.weights import WeightsManifest, convert, open_weights, plan, plan_manifest, source_fingerprint
 
 if TYPE_CHECKING:
     from local_runtime.quantization import Quantization
 
-__all__ = ["BuildRequest", "Prepared", "find_prepared", "main", "prepare"]
+__all__ = ["BuildRequest", "Prepared", "find_prepared", "is_compiled", "main", "prepare"]
 
 ProgressCallback = Callable[[Progress], None]
 
@@ -57,11 +57,11 @@ class Prepared:
 
 def _entries(request: BuildRequest, checkpoint: Checkpoint, target: ResolvedTarget) -> tuple[Path, Path]:
     cache = Path(request.cache)
-    artifact = cache / "artifacts" / artifact_key(checkpoint.config.to_dict(), request.quant, target.spec)
+    artifact = cache / "artifacts" / artifact_key(checkpoint.config.to_dict(), request.quant, target.spec, target.host)
     weights_key = cache_key(
         {
             "format": ARTIFACT_FORMAT,
-            "source": checkpoint.fingerprint(),
+            "source": source_fingerprint(checkpoint),
             "quant": request.quant,
             "layout": target.layout,
             "code": code_digest(CONVERTED_BY),
@@ -70,11 +70,12 @@ def _entries(request: BuildRequest, checkpoint: Checkpoint, target: ResolvedTarg
     return artifact, cache / "weights" / weights_key
 
 
-def _weights_whole(folder: Path) -> bool:
-    """Whether converted weights can be used: always their sizes, and their checksums where that takes less than a moment."""
+def _weights_whole(folder: Path, planned: WeightsManifest) -> bool:
+    """Whether converted weights can be used: they are what was planned, and their checksums fit where that takes but a moment."""
     try:
-        small = WeightsManifest.read(folder).total_bytes <= _CHECKSUM_LIMIT_BYTES
-        open_weights(folder, verify=small)
+        if not WeightsManifest.read(folder).matches(planned):
+            return False
+        open_weights(folder, verify=planned.total_bytes <= _CHECKSUM_LIMIT_BYTES)
     except CompileError:
         return False
     return True
@@ -90,9 +91,21 @@ def find_prepared(request: BuildRequest, checkpoint: Checkpoint) -> Prepared | N
     if target is None:
         return None
     artifact, weights = _entries(request, checkpoint, target)
-    if read_artifact(artifact) is None or not _weights_whole(weights):
+    specs = model_weight_specs(checkpoint.config)
+    planned = plan_manifest(checkpoint, specs, request.quant, target.layout, weights.name)
+    if read_artifact(artifact) is None or not _weights_whole(weights, planned):
         return None
     return Prepared(target, artifact, weights)
+
+
+def is_compiled(request: BuildRequest, checkpoint: Checkpoint) -> bool:
+    """Whether the cache holds code for ``request``, with or without the weights. Compiles nothing, loads no compiler.
+
+    Raises:
+        TargetError: The device that was asked for doesn't answer.
+    """
+    target = resolve_target(request.target, Path(request.cache))
+    return target is not None and read_artifact(_entries(request, checkpoint, target)[0]) is not None
 
 
 def prepare(request: BuildRequest, on_progress: ProgressCallback) -> Prepared:
@@ -101,14 +114,13 @@ def prepare(request: BuildRequest, on_progress: ProgressCallback) -> Prepared:
     Raises:
         LocalRuntimeError: The checkpoint, the target, the compiler or the disk refuses; the message says which.
     """
-    cache = Path(request.cache)
     checkpoint = Checkpoint.open(request.folder)
     config = checkpoint.config
     specs = model_weight_specs(config)
     checkpoint.require(specs)
     require_supported_heads(config.num_heads, config.num_kv_heads, config.head_dim)
     on_progress(Progress("resolve", None, "asking what this processor can do"))
-    target = resolve_target(request.target, cache) or detect_cpu_target(cache)
+    target = _resolve_with_compiler(request)
     plan(specs, request.quant, target.layout)
     artifact, weights = _entries(request, checkpoint, target)
     if read_artifact(artifact) is None:
@@ -122,6 +134,7 @@ def prepare(request: BuildRequest, on_progress: ProgressCallback) -> Prepared:
             target.layout,
             out_dir,
             lambda done, detail: on_progress(Progress("convert", done, detail)),
+            key=weights.name,
         )
 
     def compile_into(out_dir: Path) -> None:
@@ -137,19 +150,36 @@ def prepare(request: BuildRequest, on_progress: ProgressCallback) -> Prepared:
         sums = {name: _sha256(out_dir / name) for name in program["objects"]}
         manifest = {
             **program,
+            "key": artifact.name,
             "sha256": sums,
             "target": target.to_dict(),
             "quant": request.quant,
             "config": config.to_dict(),
         }
-        (out_dir / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        (out_dir / MANIFEST).write_text(json.dumps(sealed(manifest), indent=1), encoding="utf-8")
 
     def waiting() -> None:
         on_progress(Progress("resolve", None, "waiting for another process that prepares the same model"))
 
-    build_entry(weights, _weights_whole, convert_into, waiting)
+    planned = plan_manifest(checkpoint, specs, request.quant, target.layout, weights.name)
+    build_entry(weights, lambda entry: _weights_whole(entry, planned), convert_into, waiting)
     build_entry(artifact, lambda entry: read_artifact(entry) is not None, compile_into, waiting)
     return Prepared(target, artifact, weights)
+
+
+def _resolve_with_compiler(request: BuildRequest) -> ResolvedTarget:
+    """The target of ``request``; the compiler is asked about this processor where the cache doesn't know it yet."""
+    cache = Path(request.cache)
+    target = resolve_target(request.target, cache)
+    if target is None:
+        detect_cpu_target(cache)
+        target = resolve_target(request.target, cache)
+    if target is None:
+        raise LocalRuntimeError(
+            f"The description of this processor was written to {cache} and cannot be read from there.",
+            "Check that disk, or move the cache with HYBRIDLLM_CACHE.",
+        )
+    return target
 
 
 def _sha256(path: Path) -> str:

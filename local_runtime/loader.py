@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from local_runtime.build import BuildRequest, Prepared, find_prepared
+from local_runtime.build import BuildRequest, Prepared, find_prepared, is_compiled
 from local_runtime.checkpoint import Checkpoint
 from local_runtime.child_process import python_command, python_environment
 from local_runtime.errors import (
@@ -31,7 +31,7 @@ from local_runtime.models.registry import model_weight_specs
 from local_runtime.options import LoadOptions, ModelInfo, Progress, SamplingOptions
 from local_runtime.paths import cache_folder, model_folder
 from local_runtime.quantization import GROUP_SIZE, Quantization
-from local_runtime.target import ResolvedTarget, cuda_devices
+from local_runtime.target import ResolvedTarget, cuda_compiler_found, cuda_devices
 from local_runtime.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
     prepared = find_prepared(request, checkpoint)
     compiled = prepared is None
     if prepared is None:
+        if options.target == "auto" and cuda_devices():
+            _require_usable_gpu(request, checkpoint)
         prepared = _build_in_own_process(request, checkpoint, on_progress)
 
     on_progress(Progress("load", None, "weights"))
@@ -146,6 +148,23 @@ def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
     )
     on_progress(Progress("ready", 1.0, runner_info.device))
     return LoadedModel(runner, tokenizer, runner_info, recommended)
+
+
+def _require_usable_gpu(request: BuildRequest, checkpoint: Checkpoint) -> None:
+    """Refuse a GPU that nothing could be run on or compiled for, before a minute is spent on preparing the model for it.
+
+    Raises:
+        TargetError: TVM's runtime for CUDA cannot be loaded, or doesn't find the device.
+        CompileError: The model is yet to be compiled, and there is no CUDA compiler.
+    """
+    from local_runtime.tvm_runtime import Device
+
+    Device("cuda", 0)
+    if not cuda_compiler_found() and not is_compiled(request, checkpoint):
+        raise CompileError(
+            "There is no CUDA compiler here.",
+            "Install the package cuda-bindings or NVIDIA's nvcc, or use --target cpu.",
+        )
 
 
 def _try_out(runner: TvmRunner, target: ResolvedTarget) -> None:

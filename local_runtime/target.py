@@ -1,6 +1,6 @@
 """Which device to compile for, and how it is described to TVM.
 
-Nothing here loads TVM's compiler: a CPU's exact description (``Target.from_device``) is asked for once by the build process and kept
+Nothing here loads TVM's compiler: a CPU's exact description (``host_cpu_spec``) is asked for once by the build process and kept
 in the cache, keyed by what identifies the processor; a GPU's comes from attributes that TVM's runtime reads from the device.
 """
 
@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import importlib.util
 import json
 import platform
+import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +24,7 @@ __all__ = [
     "DeviceKind",
     "ResolvedTarget",
     "cpu_identity",
+    "cuda_compiler_found",
     "cuda_devices",
     "cuda_driver",
     "detect_cpu_target",
@@ -50,12 +53,15 @@ class ResolvedTarget:
         index: Which of several devices of that kind.
         name: The device's own name, for people.
         spec: TVM's target as a dict (TVM 0.27 takes targets as dicts); what the artifact is compiled for.
+        host: What the code that is no kernel runs on and ``spec`` leaves open: of a GPU the description of this processor, of a
+            CPU its architecture and operating system.
     """
 
     kind: DeviceKind
     index: int
     name: str
     spec: dict[str, Any]
+    host: dict[str, Any] = field(default_factory=dict)
 
     @property
     def layout(self) -> Layout:
@@ -112,7 +118,8 @@ def resolve_target(request: str, cache_dir: Path) -> ResolvedTarget | None:
         cache_dir: Where the description of this processor was kept by an earlier build.
 
     Returns:
-        The target, or None if this processor's description isn't known yet and the build process must ask the compiler.
+        The target, or None if this processor's description, which is a GPU's host, isn't known yet and the build process must ask
+        the compiler.
 
     Raises:
         TargetError: The device that was asked for does not answer.
@@ -122,11 +129,22 @@ def resolve_target(request: str, cache_dir: Path) -> ResolvedTarget | None:
         kind = "cuda" if cuda_devices() else "cpu"
     if kind == "cpu":
         if spec is not None:
-            return ResolvedTarget("cpu", 0, cpu_identity()["name"], spec)
+            return _cpu_target(spec)
         return _read_cpu_target(cache_dir)
     if kind == "cuda":
-        return _cuda_target(index, spec)
-    return ResolvedTarget("metal", index, "Metal device", spec or {"kind": "metal", "max_threads_per_block": 1024})
+        device = _cuda_target(index, spec)
+    else:
+        device = ResolvedTarget(
+            "metal", index, "Metal device", spec or {"kind": "metal", "max_threads_per_block": 1024}
+        )
+    host = _read_cpu_target(cache_dir)
+    return replace(device, host=host.spec) if host is not None else None
+
+
+def _cpu_target(spec: dict[str, Any]) -> ResolvedTarget:
+    # A description without a triple is compiled for wherever it is compiled.
+    host = {"machine": _machine_name(platform.machine()), "system": platform.system()}
+    return ResolvedTarget("cpu", 0, cpu_identity()["name"], spec, host)
 
 
 @cache
@@ -152,21 +170,21 @@ def cpu_identity() -> dict[str, str]:
 
 
 def _cpu_target_path(cache_dir: Path) -> Path:
-    digest = hashlib.sha256(json.dumps(cpu_identity(), sort_keys=True).encode()).hexdigest()[:16]
+    from local_runtime.versions import code_digest, tvm_version
+
+    asked = {**cpu_identity(), "tvm": tvm_version(), "code": code_digest(("target.py", "tvm_compat.py"))}
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
     return cache_dir / "targets" / f"cpu-{digest}{_SPEC_SUFFIX}"
 
 
 def _read_cpu_target(cache_dir: Path) -> ResolvedTarget | None:
     try:
-        record = json.loads(_cpu_target_path(cache_dir).read_text(encoding="utf-8"))
-        spec, versions = record["spec"], record["tvm"]
+        spec = json.loads(_cpu_target_path(cache_dir).read_text(encoding="utf-8"))["spec"]
         if spec["kind"] != "llvm":
             return None
     except (OSError, ValueError, KeyError, TypeError):
         return None  # absent, torn or foreign: the build process writes it anew
-    from local_runtime.versions import tvm_version
-
-    return ResolvedTarget("cpu", 0, cpu_identity()["name"], spec) if versions == tvm_version() else None
+    return _cpu_target(spec)
 
 
 def require_runnable(target: ResolvedTarget) -> None:
@@ -184,9 +202,9 @@ def require_runnable(target: ResolvedTarget) -> None:
 
 
 def _require_this_processor(spec: dict[str, Any]) -> None:
-    from local_runtime.tvm_compat import as_tvm_target, tvm
+    from local_runtime.tvm_compat import as_tvm_target, host_cpu_spec, tvm
 
-    wanted, here = as_tvm_target(spec), tvm.target.Target.from_device("cpu")
+    wanted, here = as_tvm_target(spec), as_tvm_target(host_cpu_spec())
     machine = _machine_name(str(spec.get("mtriple") or platform.machine()).partition("-")[0])
     if machine != _machine_name(platform.machine()):
         raise TargetError(
@@ -222,27 +240,21 @@ def detect_cpu_target(cache_dir: Path) -> ResolvedTarget:
         LocalRuntimeError: The cache folder cannot be written.
     """
     from local_runtime.files import write_atomically
-    from local_runtime.tvm_compat import tvm
+    from local_runtime.tvm_compat import host_cpu_spec
     from local_runtime.versions import tvm_version
 
-    exported = {key: _plain(value) for key, value in tvm.target.Target.from_device("cpu").export().items()}
-    spec = {key: value for key, value in exported.items() if key in ("kind", "mtriple", "mcpu", "mattr", "mabi")}
+    spec = host_cpu_spec()
+    path = _cpu_target_path(cache_dir)
     try:
-        write_atomically(_cpu_target_path(cache_dir), json.dumps({"spec": spec, "tvm": tvm_version()}).encode())
+        write_atomically(path, json.dumps({"spec": spec, "tvm": tvm_version()}).encode())
+        # For whoever may enter the folder, which was made as the umask says; a temporary file is its maker's alone.
+        path.chmod(path.parent.stat().st_mode & 0o644)
     except OSError as error:
         raise LocalRuntimeError(
             f"The cache folder {cache_dir} cannot be written: {error.strerror or error}.",
             "Make it writable, free some space there, or move the cache with HYBRIDLLM_CACHE.",
         ) from error
-    return ResolvedTarget("cpu", 0, cpu_identity()["name"], spec)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        return value
-    if hasattr(value, "items"):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if hasattr(value, "__iter__") else str(value)
+    return _cpu_target(spec)
 
 
 @cache
@@ -271,6 +283,15 @@ def cuda_devices() -> tuple[str, ...]:
         if driver.cuDeviceGetName(name, len(name), ordinal) == 0:
             names.append(name.value.decode(errors="replace"))
     return tuple(names)
+
+
+def cuda_compiler_found() -> bool:
+    """Whether one of the compilers is installed that TVM can make CUDA code with: NVRTC (``cuda-bindings``) or nvcc."""
+    try:
+        bindings = importlib.util.find_spec("cuda.bindings")
+    except ModuleNotFoundError:  # not even the package that it is part of
+        bindings = None
+    return bindings is not None or shutil.which("nvcc") is not None
 
 
 def _cuda_target(index: int, spec: dict[str, Any] | None) -> ResolvedTarget:

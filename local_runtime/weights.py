@@ -9,6 +9,7 @@ nobody reads yet: :func:`local_runtime.artifact.build_entry` gives it its final 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import zlib
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from local_runtime.artifact import sealed, unsealed
 from local_runtime.errors import CheckpointError, CompileError, LocalRuntimeError, UnsupportedModelError
 from local_runtime.quantization import (
     GROUP_SIZE,
@@ -36,14 +38,24 @@ from local_runtime.quantization import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from local_runtime.checkpoint import Checkpoint
+    from local_runtime.checkpoint import Checkpoint, StoredTensor
     from local_runtime.models.spec import WeightSpec
 
-__all__ = ["MANIFEST_FILE", "WEIGHTS_FILE", "WeightEntry", "WeightsManifest", "convert", "open_weights", "plan"]
+__all__ = [
+    "MANIFEST_FILE",
+    "WEIGHTS_FILE",
+    "WeightEntry",
+    "WeightsManifest",
+    "convert",
+    "open_weights",
+    "plan",
+    "plan_manifest",
+    "source_fingerprint",
+]
 
 WEIGHTS_FILE = "weights.bin"
 MANIFEST_FILE = "weights.json"
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
 
 Part = Literal["weight", "qweight", "scale"]
 
@@ -51,6 +63,7 @@ _ALIGNMENT = 4096
 # Rows are read so that a block is about this many values: 16 MiB as float32, which bounds the converter's memory.
 _BLOCK_VALUES = 4 * 1024 * 1024
 _SPARE_DISK_BYTES = 16 * 1024 * 1024
+_SAMPLE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -82,14 +95,16 @@ class WeightsManifest:
 
     Attributes:
         version: Version of this file's form.
+        key: The name of the cache entry that this was made for; empty outside a cache.
         quant: ``q4``, ``f16`` or ``f32``.
         layout: ``cpu-tiled`` or ``row-major``.
-        fingerprint: `Checkpoint.fingerprint` of the source.
+        fingerprint: `source_fingerprint` of the checkpoint.
         total_bytes: Size of ``weights.bin``.
         entries: The arrays, in the order of the compiled functions' parameters.
     """
 
     version: int
+    key: str
     quant: Quantization
     layout: Layout
     fingerprint: str
@@ -105,13 +120,18 @@ class WeightsManifest:
         """
         file = Path(folder) / MANIFEST_FILE
         try:
-            raw = json.loads(file.read_text(encoding="utf-8"))
-            if raw["version"] != MANIFEST_VERSION:
-                raise ValueError(f"version {raw['version']!r} instead of {MANIFEST_VERSION}")
+            stored = json.loads(file.read_text(encoding="utf-8"))
+            if stored["version"] != MANIFEST_VERSION:
+                raise ValueError(f"version {stored['version']!r} instead of {MANIFEST_VERSION}")
+            raw = unsealed(stored)
             raw["entries"] = tuple(_entry(entry) for entry in raw["entries"])
             return cls(**raw)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CompileError(f"The converted weights' manifest {file} cannot be used: {error}.", _REBUILD) from error
+
+    def matches(self, planned: WeightsManifest) -> bool:
+        """Whether this is what was planned: the same source, key, form, and arrays. A plan has no checksums yet."""
+        return replace(self, entries=tuple(replace(entry, crc32=0) for entry in self.entries)) == planned
 
 
 _REBUILD = "Delete the folder; it is converted again from the checkpoint."
@@ -141,6 +161,49 @@ def plan(specs: Sequence[WeightSpec], quant: Quantization, layout: Layout) -> li
     return entries
 
 
+def plan_manifest(
+    checkpoint: Checkpoint, specs: Sequence[WeightSpec], quant: Quantization, layout: Layout, key: str = ""
+) -> WeightsManifest:
+    """Say what `convert` will write, but for the checksums, which are 0.
+
+    Raises:
+        CheckpointError: A file of the checkpoint cannot be read.
+        UnsupportedModelError: As for `plan`.
+    """
+    entries = plan(specs, quant, layout)
+    total_bytes = entries[-1].offset + -(-entries[-1].nbytes // _ALIGNMENT) * _ALIGNMENT
+    return WeightsManifest(
+        MANIFEST_VERSION, key, quant, layout, source_fingerprint(checkpoint), total_bytes, tuple(entries)
+    )
+
+
+def source_fingerprint(checkpoint: Checkpoint) -> str:
+    """A hash that changes when the weights do: `Checkpoint.fingerprint` and 4 KiB of each tensor's middle and of its end.
+
+    The fingerprint itself reads only the first 4 KiB of each; a change further on may keep size and modification time.
+
+    Raises:
+        CheckpointError: A file of the checkpoint cannot be read.
+    """
+    try:
+        digest = hashlib.sha256(checkpoint.fingerprint().encode())
+        by_file: dict[Path, list[StoredTensor]] = {}
+        for tensor in checkpoint.tensors.values():
+            by_file.setdefault(tensor.file, []).append(tensor)
+        for file in sorted(by_file):
+            with file.open("rb") as stream:
+                for tensor in sorted(by_file[file], key=lambda stored: stored.offset):
+                    for start in (tensor.nbytes // 2, max(0, tensor.nbytes - _SAMPLE_BYTES)):
+                        stream.seek(tensor.offset + start)
+                        digest.update(stream.read(min(_SAMPLE_BYTES, tensor.nbytes - start)))
+    except OSError as error:
+        raise CheckpointError(
+            f"The weights in {checkpoint.folder} cannot be read: {error.strerror or error}.",
+            "Copy or download the checkpoint again.",
+        ) from error
+    return digest.hexdigest()
+
+
 def convert(
     checkpoint: Checkpoint,
     specs: Sequence[WeightSpec],
@@ -148,6 +211,8 @@ def convert(
     layout: Layout,
     out_dir: str | Path,
     on_progress: Callable[[float, str], None] | None = None,
+    *,
+    key: str = "",
 ) -> WeightsManifest:
     """Convert a checkpoint's weights into ``out_dir``.
 
@@ -160,6 +225,7 @@ def convert(
         layout: ``cpu-tiled`` or ``row-major``.
         out_dir: An existing folder for the two files.
         on_progress: Called with the part done (0..1) and the name of the parameter being converted.
+        key: The name of the cache entry that is made.
 
     Returns:
         The manifest that was written.
@@ -170,8 +236,8 @@ def convert(
         LocalRuntimeError: The disk is full or the folder cannot be written.
     """
     checkpoint.require(specs)
-    entries = plan(specs, quant, layout)
-    total_bytes = entries[-1].offset + -(-entries[-1].nbytes // _ALIGNMENT) * _ALIGNMENT
+    planned = plan_manifest(checkpoint, specs, quant, layout, key)
+    entries, total_bytes = planned.entries, planned.total_bytes
     folder = Path(out_dir)
     report = on_progress or (lambda done, name: None)
     try:
@@ -180,8 +246,8 @@ def convert(
             checksums = _write_all(checkpoint, specs, entries, stream, quant, layout, report)
             stream.truncate(total_bytes)
         summed = tuple(replace(entry, crc32=checksum) for entry, checksum in zip(entries, checksums, strict=True))
-        manifest = WeightsManifest(MANIFEST_VERSION, quant, layout, checkpoint.fingerprint(), total_bytes, summed)
-        (folder / MANIFEST_FILE).write_text(json.dumps(asdict(manifest)), encoding="utf-8")
+        manifest = replace(planned, entries=summed)
+        (folder / MANIFEST_FILE).write_text(json.dumps(sealed(asdict(manifest))), encoding="utf-8")
     except OSError as error:
         raise LocalRuntimeError(
             f"The converted weights cannot be written to {folder}: {error.strerror or error}.",
@@ -203,7 +269,7 @@ def open_weights(folder: str | Path, *, verify: bool = True) -> list[tuple[str, 
         views of the file and keep it mapped while they live.
 
     Raises:
-        CompileError: A file is missing, has another length, or does not match its checksum.
+        CompileError: A file is missing, has another length, does not match its checksum, or an array does not fit its place.
     """
     manifest = WeightsManifest.read(folder)
     file = Path(folder) / WEIGHTS_FILE
@@ -212,19 +278,23 @@ def open_weights(folder: str | Path, *, verify: bool = True) -> list[tuple[str, 
         if size != manifest.total_bytes:
             raise CompileError(f"{file} has {size} bytes instead of {manifest.total_bytes}.", _REBUILD)
         mapped = np.memmap(file, dtype=np.uint8, mode="c")
+        slices = [mapped[entry.offset : entry.offset + entry.nbytes] for entry in manifest.entries]
+        arrays = [_array(raw, entry) for raw, entry in zip(slices, manifest.entries, strict=True)]
     except OSError as error:
         raise CompileError(f"The converted weights {file} cannot be opened: {error.strerror}.", _REBUILD) from error
-    slices = [mapped[entry.offset : entry.offset + entry.nbytes] for entry in manifest.entries]
+    except (ValueError, TypeError) as error:  # what numpy says of a type, shape or place that cannot be
+        raise CompileError(f"The converted weights {file} do not fit their manifest: {error}.", _REBUILD) from error
     if verify:
         with ThreadPoolExecutor() as pool:  # zlib lets go of the interpreter lock
             checksums = list(pool.map(zlib.crc32, slices))
         for entry, checksum in zip(manifest.entries, checksums, strict=True):
             if checksum != entry.crc32:
                 raise CompileError(f"{entry.name} ({entry.part}) in {file} does not match its checksum.", _REBUILD)
-    return [
-        (entry.name, entry.part, np.asarray(raw).view(entry.dtype).reshape(entry.shape))
-        for entry, raw in zip(manifest.entries, slices, strict=True)
-    ]
+    return [(entry.name, entry.part, array) for entry, array in zip(manifest.entries, arrays, strict=True)]
+
+
+def _array(raw: npt.NDArray[np.uint8], entry: WeightEntry) -> npt.NDArray[Any]:
+    return np.asarray(raw).view(entry.dtype).reshape(entry.shape)
 
 
 def _parts(spec: WeightSpec, quant: Quantization, layout: Layout) -> list[tuple[Part, np.dtype[Any], tuple[int, ...]]]:

@@ -8,15 +8,19 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from local_runtime.artifact import MANIFEST, artifact_key, build_entry, cache_key, read_artifact
-from local_runtime.build import BuildRequest, find_prepared, prepare
+from local_runtime.artifact import MANIFEST, artifact_key, build_entry, cache_key, read_artifact, sealed
+from local_runtime.build import BuildRequest, find_prepared, is_compiled, prepare
 from local_runtime.checkpoint import Checkpoint
 from local_runtime.errors import LocalRuntimeError
 from local_runtime.versions import COMPILED_FROM, CONVERTED_BY, code_digest
+from local_runtime.weights import MANIFEST_FILE
 from tests.local_runtime.checkpoints import llama_config, write_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -40,21 +44,22 @@ def prepared(request: BuildRequest) -> object:
 def test_the_key_changes_with_everything_that_changes_the_code() -> None:
     config = {"hidden_size": 64}
     keys = {
-        artifact_key(config, "q4", {"kind": "llvm", "mcpu": "znver3"}),
-        artifact_key({"hidden_size": 65}, "q4", {"kind": "llvm", "mcpu": "znver3"}),
-        artifact_key(config, "f16", {"kind": "llvm", "mcpu": "znver3"}),
-        artifact_key(config, "q4", {"kind": "llvm", "mcpu": "x86-64"}),
+        artifact_key(config, "q4", {"kind": "llvm", "mcpu": "znver3"}, {}),
+        artifact_key({"hidden_size": 65}, "q4", {"kind": "llvm", "mcpu": "znver3"}, {}),
+        artifact_key(config, "f16", {"kind": "llvm", "mcpu": "znver3"}, {}),
+        artifact_key(config, "q4", {"kind": "llvm", "mcpu": "x86-64"}, {}),
+        artifact_key(config, "q4", {"kind": "llvm", "mcpu": "znver3"}, {"machine": "aarch64"}),
     }
-    assert len(keys) == 4
-    assert artifact_key(config, "q4", {"mcpu": "znver3", "kind": "llvm"}) in keys  # the order of keys says nothing
+    assert len(keys) == 5
+    assert artifact_key(config, "q4", {"mcpu": "znver3", "kind": "llvm"}, {}) in keys  # the order of keys says nothing
 
 
 def test_the_key_changes_with_the_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = artifact_key({}, "q4", {})
+    before = artifact_key({}, "q4", {}, {})
     for name in ("code_digest", "tvm_version"):
         with monkeypatch.context() as patch:
             patch.setattr(f"local_runtime.versions.{name}", lambda *_: "another")
-            assert artifact_key({}, "q4", {}) != before
+            assert artifact_key({}, "q4", {}, {}) != before
 
 
 def test_each_code_digest_covers_what_decides_about_its_entries() -> None:
@@ -95,10 +100,107 @@ def damage_code(folder: Path, how: str) -> None:
 def test_damaged_code_is_not_used(request_for: BuildRequest, tmp_path: Path, how: str) -> None:
     found = find_prepared(request_for, Checkpoint.open(request_for.folder))
     assert found is not None
-    copy = shutil.copytree(found.artifact, tmp_path / "copy")
+    copy = shutil.copytree(found.artifact, tmp_path / found.artifact.name)
     assert read_artifact(copy) is not None
     damage_code(copy, how)
     assert read_artifact(copy) is None
+
+
+def test_code_of_another_key_is_not_used(request_for: BuildRequest, tmp_path: Path) -> None:
+    found = find_prepared(request_for, Checkpoint.open(request_for.folder))
+    assert found is not None
+    assert read_artifact(shutil.copytree(found.artifact, tmp_path / cache_key({"another": "model"}))) is None
+
+
+def changed(manifest: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """A manifest with other fields, sealed as if it had been written so."""
+    body = {name: value for name, value in manifest.items() if name != "manifest_sha256"}
+    return sealed({name: value for name, value in {**body, **fields}.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda manifest: {"objects": [], "sha256": {}},
+        lambda manifest: sealed({"objects": [], "sha256": {}, "key": manifest["key"]}),
+        lambda manifest: {**manifest, "max_batch": manifest["max_batch"] + 1},
+        lambda manifest: changed(manifest, max_batch=None),
+        lambda manifest: changed(manifest, objects=[]),
+        lambda manifest: changed(manifest, objects="model.o"),
+        lambda manifest: [manifest],
+    ],
+    ids=["nothing in it", "nothing in it, sealed", "a digit", "a field less", "no objects", "a type", "a list"],
+)
+def test_a_manifest_that_is_not_whole_is_not_used(
+    request_for: BuildRequest, tmp_path: Path, forge: Callable[[dict[str, Any]], object]
+) -> None:
+    found = find_prepared(request_for, Checkpoint.open(request_for.folder))
+    assert found is not None
+    copy = shutil.copytree(found.artifact, tmp_path / found.artifact.name)
+    manifest = json.loads((copy / MANIFEST).read_text())
+    assert "max_batch" in manifest
+    (copy / MANIFEST).write_text(json.dumps(forge(manifest)))
+    assert read_artifact(copy) is None
+
+
+def other_shape(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {**manifest, "entries": [{**manifest["entries"][0], "shape": [7, 7]}, *manifest["entries"][1:]]}
+
+
+def other_names(manifest: dict[str, Any]) -> dict[str, Any]:
+    first, second, *rest = manifest["entries"]
+    swapped = [{**first, "name": second["name"]}, {**second, "name": first["name"]}, *rest]
+    return changed(manifest, entries=swapped)
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        other_shape,
+        lambda manifest: changed(other_shape(manifest)),
+        other_names,
+        lambda manifest: changed(manifest, entries=[]),
+        lambda manifest: changed(manifest, quant="f16"),
+        lambda manifest: changed(manifest, layout="row-major"),
+        lambda manifest: changed(manifest, fingerprint="of another checkpoint"),
+        lambda manifest: changed(manifest, key="another"),
+    ],
+    ids=["shape", "shape, sealed", "names", "no entries", "quant", "layout", "fingerprint", "key"],
+)
+def test_weights_that_are_not_those_of_the_request_are_converted_again(
+    request_for: BuildRequest, forge: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    found = find_prepared(request_for, Checkpoint.open(request_for.folder))
+    assert found is not None
+    file = found.weights / MANIFEST_FILE
+    whole = file.read_text()
+    file.write_text(json.dumps(forge(json.loads(whole))))
+    assert prepared(request_for) is None
+    prepare(request_for, lambda _: None)
+    assert prepared(request_for) == found
+    assert file.read_text() == whole
+
+
+def test_weights_of_another_checkpoint_of_the_same_form_are_not_used(request_for: BuildRequest, tmp_path: Path) -> None:
+    other = write_checkpoint(tmp_path / "other", llama_config(), seed=6)
+    theirs = prepare(BuildRequest(str(other), "f32", "cpu", request_for.cache), lambda _: None)
+    ours = prepare(request_for, lambda _: None)
+    assert (theirs.artifact, theirs.weights.name) != (ours.artifact, ours.weights.name)
+    shutil.rmtree(ours.weights)
+    shutil.copytree(theirs.weights, ours.weights)
+    assert prepared(request_for) is None
+    prepare(request_for, lambda _: None)
+    assert prepared(request_for) == ours
+
+
+def test_code_is_known_to_be_there_without_the_weights(request_for: BuildRequest) -> None:
+    checkpoint = Checkpoint.open(request_for.folder)
+    found = prepare(request_for, lambda _: None)
+    shutil.rmtree(found.weights)
+    assert prepared(request_for) is None
+    assert is_compiled(request_for, checkpoint)
+    assert not is_compiled(replace(request_for, quant="f16"), checkpoint)
+    assert prepare(request_for, lambda _: None) == found
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip"])
@@ -132,6 +234,18 @@ def test_what_a_killed_build_left_behind_is_removed(tmp_path: Path) -> None:
     )
     assert built
     assert sorted(path.name for path in tmp_path.iterdir()) == ["entry", "entry.lock"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o755), (0o027, 0o750), (0o077, 0o700)])
+def test_an_entry_is_open_to_whom_the_umask_allows(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        build_entry(tmp_path / "entry", lambda _: False, lambda out: (out / "x").write_text("1") and None)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "entry").stat().st_mode & 0o777 == mode
+    assert (tmp_path / "entry" / "x").stat().st_mode & 0o777 == mode & 0o666
 
 
 def test_builders_that_meet_build_once(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 import local_runtime.loader as loader
+import local_runtime.tvm_runtime as tvm_runtime
+from local_runtime.build import BuildRequest, Prepared
 from local_runtime.errors import CheckpointError, CompileError, OutOfMemoryError, TargetError
 from local_runtime.options import LoadOptions, Progress
+from tests.local_runtime.checkpoints import llama_config, write_checkpoint
 
 
 def refuse_gpu(monkeypatch: pytest.MonkeyPatch, error: Exception, devices: tuple[str, ...]) -> list[str]:
@@ -57,3 +60,68 @@ def test_a_bad_checkpoint_is_no_reason_to_try_elsewhere(monkeypatch: pytest.Monk
     monkeypatch.setattr(loader, "cuda_devices", lambda: ("Some GPU",))
     with pytest.raises(CheckpointError):
         loader.load(LoadOptions(str(tmp_path / "nothing")), lambda _: None)
+
+
+class BuildReachedError(Exception):
+    """Raised in place of a build, which these tests must not reach for a GPU that cannot be used."""
+
+
+def pretend_gpu(
+    monkeypatch: pytest.MonkeyPatch, *, runtime: bool, compiler: bool, compiled: bool
+) -> tuple[list[str], list[str]]:
+    """Pretend a GPU whose driver answers, and what else there is of CUDA; gives the targets that are looked up and built."""
+    looked_up: list[str] = []
+    built: list[str] = []
+
+    def device(kind: str, index: int) -> None:
+        if not runtime:
+            raise TargetError("TVM's library libtvm_runtime_cuda.so cannot be loaded.", "Use --target cpu.")
+
+    def find(request: BuildRequest, checkpoint: object) -> Prepared | None:
+        looked_up.append(request.target)
+        return None
+
+    def build(request: BuildRequest, *_: object) -> Prepared:
+        built.append(request.target)
+        raise BuildReachedError
+
+    monkeypatch.setattr(loader, "cuda_devices", lambda: ("Some GPU",))
+    monkeypatch.setattr(tvm_runtime, "Device", device)
+    monkeypatch.setattr(loader, "cuda_compiler_found", lambda: compiler)
+    monkeypatch.setattr(loader, "is_compiled", lambda *_: compiled)
+    monkeypatch.setattr(loader, "find_prepared", find)
+    monkeypatch.setattr(loader, "_build_in_own_process", build)
+    return looked_up, built
+
+
+@pytest.mark.parametrize(
+    ("runtime", "compiler", "compiled", "said"),
+    [
+        (True, False, False, "no CUDA compiler"),
+        (False, True, False, "cannot be loaded"),
+        (False, True, True, "cannot be loaded"),
+    ],
+)
+def test_nothing_is_prepared_for_a_gpu_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runtime: bool, compiler: bool, compiled: bool, said: str
+) -> None:
+    looked_up, built = pretend_gpu(monkeypatch, runtime=runtime, compiler=compiler, compiled=compiled)
+    folder = write_checkpoint(tmp_path / "checkpoint", llama_config())
+    progress: list[Progress] = []
+    with pytest.raises(BuildReachedError):
+        loader.load(LoadOptions(str(folder), cache_dir=str(tmp_path / "cache")), progress.append)
+    assert looked_up == ["auto", "cpu"]
+    assert built == ["cpu"]
+    (fallback,) = [one.detail for one in progress if "processor is" in one.detail]
+    assert said in fallback
+
+
+@pytest.mark.parametrize(("compiler", "compiled"), [(True, False), (False, True)])
+def test_a_gpu_with_a_compiler_or_with_compiled_code_is_prepared_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, compiler: bool, compiled: bool
+) -> None:
+    _, built = pretend_gpu(monkeypatch, runtime=True, compiler=compiler, compiled=compiled)
+    folder = write_checkpoint(tmp_path / "checkpoint", llama_config())
+    with pytest.raises(BuildReachedError):
+        loader.load(LoadOptions(str(folder), cache_dir=str(tmp_path / "cache")), lambda _: None)
+    assert built == ["auto"]

@@ -74,7 +74,7 @@ def test_a_second_start_prepares_nothing(options: LoadOptions, engine: LocalEngi
     assert info.target == engine.info.target
 
 
-@pytest.mark.parametrize("length", [1, 511, 512, 513, 1300])
+@pytest.mark.parametrize("length", [1, 511, 512, 513, 1299])  # whose next tokens are whole characters
 def test_prompts_of_more_than_one_chunk_are_read_whole(engine: LocalEngine, options: LoadOptions, length: int) -> None:
     prompt = random_ids(length, seed=length)
     best = int(np.argmax(numpy_logits(ODD_ROWS, rounded(ODD_ROWS, "q4"), prompt)[-1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 
 import pytest
 
+import local_runtime.target as target_module
+from local_runtime import tvm_compat
 from local_runtime.errors import LocalRuntimeError, TargetError
+from local_runtime.kernels.cpu.linear_ir import Lanes
 from local_runtime.target import (
     ResolvedTarget,
     cpu_identity,
@@ -120,6 +124,107 @@ def test_descriptions_of_other_machines_are_refused_before_anything_is_compiled(
 def test_the_processor_has_a_name() -> None:
     assert cpu_identity()["name"]
     assert cpu_identity()["machine"]
+
+
+def with_features(monkeypatch: pytest.MonkeyPatch, **present: bool) -> None:
+    """Pretend that the system says so of these features."""
+    real = tvm_compat.host_cpu_features()
+    monkeypatch.setattr(tvm_compat, "host_cpu_features", lambda: {**real, **present})
+
+
+def lanes_of(target: ResolvedTarget) -> Lanes:
+    return Lanes.of_target(tvm_compat.as_tvm_target(target.spec))
+
+
+@pytest.mark.skipif(not X86, reason="names features of x86")
+def test_features_that_are_masked_are_not_compiled_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        tvm_compat.tvm.target.Target,
+        "from_device",
+        lambda _: tvm_compat.tvm.target.Target({"kind": "llvm", "mcpu": "skylake-avx512"}),
+    )
+    names = ("avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl")
+    with_features(monkeypatch, avx=True, avx2=True, fma=True, **dict.fromkeys(names, True))
+    assert lanes_of(detect_cpu_target(tmp_path)) == Lanes(16, 32)
+    with_features(monkeypatch, avx=True, avx2=True, fma=True, **dict.fromkeys(names, False))
+    masked = detect_cpu_target(tmp_path)
+    assert lanes_of(masked) == Lanes(8, 16)
+    assert "-avx512f" in masked.spec["mattr"]
+    require_runnable(masked)
+    with pytest.raises(TargetError, match="avx512f"):  # the name alone asks for what is masked
+        require_runnable(cpu(mcpu="skylake-avx512"))
+    with_features(monkeypatch, **dict.fromkeys(("avx", "avx2", "fma", *names), False))
+    assert lanes_of(detect_cpu_target(tmp_path)) == Lanes(4, 16)
+
+
+@pytest.mark.skipif(not X86, reason="names features of x86")
+def test_features_that_the_name_leaves_out_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        tvm_compat.tvm.target.Target,
+        "from_device",
+        lambda _: tvm_compat.tvm.target.Target({"kind": "llvm", "mcpu": "x86-64"}),
+    )
+    with_features(monkeypatch, avx=True, avx2=True, fma=True, avx512f=False, shstk=True)
+    detected = detect_cpu_target(tmp_path)
+    assert lanes_of(detected) == Lanes(8, 16)
+    assert {"+avx2", "+fma"} <= set(detected.spec["mattr"])
+    assert "+shstk" not in detected.spec["mattr"]  # nothing that a kernel would use
+
+
+def test_a_gpu_that_answers_is_compiled_for_with_this_processor_as_its_host(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(target_module, "cuda_devices", lambda: ("Some GPU",))
+    request = '{"kind": "cuda", "arch": "sm_90"}'
+    assert resolve_target(request, tmp_path) is None  # the host is yet to be asked about
+    here = detect_cpu_target(tmp_path)
+    found = resolve_target(request, tmp_path)
+    assert found is not None
+    assert found.host == here.spec
+    assert tvm_compat.as_tvm_target(found.spec, on_device=True).host.export() == (
+        tvm_compat.as_tvm_target(here.spec).export()
+    )
+
+
+def test_a_description_without_a_triple_is_this_architectures_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = resolve_target('{"kind": "llvm"}', tmp_path)
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    there = resolve_target('{"kind": "llvm"}', tmp_path)
+    assert here is not None
+    assert there is not None
+    assert here.spec == there.spec
+    assert here.host != there.host
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are those of POSIX")
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_what_is_remembered_is_open_to_whom_the_umask_allows(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        detect_cpu_target(tmp_path / "cache")
+    finally:
+        os.umask(before)
+    (file,) = (tmp_path / "cache" / "targets").iterdir()
+    assert file.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.parametrize(
+    ("packages", "nvcc", "found"),
+    [(("cuda", "cuda.bindings"), None, True), ((), "/opt/nvcc", True), (("cuda",), None, False), ((), None, False)],
+)
+def test_a_cuda_compiler_is_nvrtc_or_nvcc(
+    monkeypatch: pytest.MonkeyPatch, packages: tuple[str, ...], nvcc: str | None, found: bool
+) -> None:
+    def find_spec(name: str) -> object:
+        if "cuda" not in packages:
+            raise ModuleNotFoundError(name)
+        return "spec" if name in packages else None
+
+    monkeypatch.setattr(target_module.importlib.util, "find_spec", find_spec)
+    monkeypatch.setattr(target_module.shutil, "which", lambda _: nvcc)
+    assert target_module.cuda_compiler_found() is found
 
 
 @pytest.mark.skipif(bool(cuda_devices()), reason="a CUDA device answers here")

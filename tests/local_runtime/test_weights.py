@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import local_runtime.weights as weights_module
-from local_runtime.artifact import build_entry
+from local_runtime.artifact import build_entry, sealed
 from local_runtime.checkpoint import Checkpoint
 from local_runtime.errors import CheckpointError, CompileError, LocalRuntimeError, UnsupportedModelError
 from local_runtime.models.llama_weights import weight_specs
@@ -26,7 +26,15 @@ from local_runtime.quantization import (
     unpack_q4_tiled,
     untile_rows,
 )
-from local_runtime.weights import MANIFEST_FILE, WEIGHTS_FILE, WeightsManifest, convert, open_weights, plan
+from local_runtime.weights import (
+    MANIFEST_FILE,
+    WEIGHTS_FILE,
+    WeightsManifest,
+    convert,
+    open_weights,
+    plan,
+    source_fingerprint,
+)
 from tests.local_runtime.checkpoints import checkpoint_tensors, llama_config, qwen2_config, write_checkpoint
 
 if TYPE_CHECKING:
@@ -180,6 +188,18 @@ def age_manifest(folder: Path) -> None:
     (folder / MANIFEST_FILE).write_text(json.dumps({**content, "version": 0}))
 
 
+def change_first_entry(folder: Path, **fields: object) -> None:
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    del manifest["manifest_sha256"]
+    manifest["entries"][0].update(fields)
+    (folder / MANIFEST_FILE).write_text(json.dumps(sealed(manifest)))
+
+
+def change_digit(folder: Path) -> None:
+    text = (folder / MANIFEST_FILE).read_text()
+    (folder / MANIFEST_FILE).write_text(text.replace('"shape": [330', '"shape": [331', 1))
+
+
 @pytest.mark.parametrize(
     ("damage", "named"),
     [
@@ -188,7 +208,12 @@ def age_manifest(folder: Path) -> None:
         (remove_weights, "cannot be opened"),
         (cut_manifest, "manifest .* cannot be used"),
         (remove_manifest, "manifest .* cannot be used"),
-        (age_manifest, "version 0 instead of 1"),
+        (age_manifest, "version 0 instead of 2"),
+        (change_digit, "manifest .* cannot be used: it does not match its own checksum"),
+        (lambda folder: change_first_entry(folder, shape=[331, 64]), "do not fit their manifest"),
+        (lambda folder: change_first_entry(folder, dtype="float33"), "do not fit their manifest"),
+        (lambda folder: change_first_entry(folder, dtype="object"), "do not fit their manifest"),
+        (lambda folder: change_first_entry(folder, offset="0"), "do not fit their manifest"),
     ],
 )
 def test_a_torn_result_is_noticed(source: Path, tmp_path: Path, damage: Any, named: str) -> None:
@@ -251,6 +276,19 @@ def test_a_full_disk_is_noticed_before_work_begins(
     with pytest.raises(LocalRuntimeError, match=r"need \d+ MiB in .* MiB are free"):
         convert(*opened(source), "f32", "cpu-tiled", tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", [0.0, 0.5, 1.0])
+def test_a_change_in_any_third_of_a_tensor_is_noticed(tmp_path: Path, place: float) -> None:
+    folder = write_checkpoint(tmp_path / "model", llama_config())
+    stored = Checkpoint.open(folder).tensors["model.embed_tokens.weight"]
+    assert stored.nbytes > 3 * 4096
+    before, times = source_fingerprint(Checkpoint.open(folder)), stored.file.stat()
+    with stored.file.open("r+b") as stream:
+        stream.seek(stored.offset + int(place * (stored.nbytes - 4)))
+        stream.write(np.float32(9).tobytes())
+    os.utime(stored.file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert source_fingerprint(Checkpoint.open(folder)) != before
 
 
 @pytest.fixture(scope="module")
