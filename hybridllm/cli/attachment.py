@@ -14,9 +14,11 @@ __all__ = [
     "argument_text",
     "decoded",
     "framed_file",
+    "read_bounded",
     "read_stdin",
     "read_text",
     "text_or_file",
+    "typed_path",
 ]
 
 _LARGEST_MIB = 4
@@ -36,13 +38,40 @@ def read_text(path: Path) -> str:
         UnreadableTextError: There is no such file, it is too large for any context, or it isn't UTF-8 text.
     """
     try:
-        size = path.stat().st_size
-        if size > _LARGEST_MIB * 2**20:
-            raise UnreadableTextError(f"{path} has {size / 2**20:.0f} MiB. Give a text of at most {_LARGEST_MIB} MiB.")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UnreadableTextError(f"{path} cannot be read: {error.strerror or error}. Give a text file.") from None
+        data = read_bounded(path)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise UnreadableTextError(f"{path} cannot be read: {reason}. Give a text file.") from None
     return decoded(data, str(path))
+
+
+def read_bounded(path: Path) -> bytes:
+    """The bytes of a file, which may be one without an end, such as a device.
+
+    Raises:
+        UnreadableTextError: It is too large for any context.
+        OSError, ValueError: The system cannot open or read it.
+    """
+    most_bytes = _LARGEST_MIB * 2**20
+    with path.open("rb") as file:
+        data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise UnreadableTextError(f"{path} has more than {_LARGEST_MIB} MiB. Give a shorter text.")
+    return data
+
+
+def typed_path(text: str) -> Path:
+    """The path that a person typed, with ``~`` as their home.
+
+    Raises:
+        UnreadableTextError: It begins with the home of a user that there isn't.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UnreadableTextError(
+            f"{text} begins with the home of a user that cannot be found. Write the whole path."
+        ) from None
 
 
 def read_stdin() -> str:
@@ -73,7 +102,7 @@ def text_or_file(value: str) -> str:
         return argument_text(value, "The system message")
     if value == "@":
         raise UnreadableTextError("@ names no file. Write @ and a file's path, or the text itself.")
-    return read_text(Path(value[1:]).expanduser()).strip()
+    return read_text(typed_path(value[1:])).strip()
 
 
 def framed_file(path: Path) -> str:

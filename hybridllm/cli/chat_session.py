@@ -13,6 +13,8 @@ from hybridllm.cli.progress import LoadProgress
 from hybridllm.errors import CannotServe, HybridLLMError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hybridllm import HybridClient
     from hybridllm.cli.client_options import ClientOptions, OpenClient
     from hybridllm.cli.terminal import Terminal
@@ -181,13 +183,16 @@ class ChatSession:
     @property
     def stays_local(self) -> bool:
         """True if the next request must not leave this device, now or because of what was said before."""
-        return self.keep_local or self.conversation.kept_local
+        return self.keep_local or self.conversation.stays_local
 
-    def labels(self) -> dict[str, Any]:
-        """The request fields that say how sensitive the next request is."""
-        if self.stays_local:
-            return {"privacy": self.client.policy.labels.top, "tags": self.conversation.tags}
-        return {"privacy": self.conversation.privacy, "tags": self.conversation.tags}
+    def labels(self, *, stays_local: bool) -> dict[str, Any]:
+        """The request fields that say how sensitive the next request is: never less than an earlier one was."""
+        labels, now = self.client.policy.labels, self.conversation
+        privacy = labels.top if stays_local else now.privacy
+        if not stays_local and now.label is not None:
+            said = labels.unlabeled if privacy is None else privacy
+            privacy = privacy if labels.join(said, now.label) == said else now.label
+        return {"privacy": privacy, "tags": now.tags}
 
     @property
     def model_name(self) -> str:
@@ -198,33 +203,61 @@ class ChatSession:
     def adopt(self, conversation: Conversation) -> None:
         """Go on with a conversation that was saved earlier.
 
-        Its messages may have been said under another label than this chat's. Which of the two is the stricter one is for
-        the policy to know, so where they differ the conversation stays on this device.
+        Its messages may have been said under another policy, label or tag than this chat's. What those mean is for their
+        policy to know, so where they differ, or where nobody wrote them down, the conversation stays on this device.
         """
-        now = self.conversation
-        if (conversation.messages or conversation.system) and (conversation.privacy, conversation.tags) != (
+        now, policy = self.conversation, self.client.policy
+        same = (conversation.privacy, conversation.tags, conversation.policy_hash) == (
             now.privacy,
             now.tags,
-        ):
+            policy.hash,
+        )
+        if conversation.label is not None:
+            # Something beyond label and tags raised it, which may not be here: a detector, a floor of the configuration.
+            said = policy.labels.unlabeled if now.privacy is None else now.privacy
+            same = same and policy.labels.join(said, conversation.label) == said
+        if (conversation.messages or conversation.system) and not (same and not conversation.kept_local):
             conversation.kept_local = True
+            conversation.system_kept_local = conversation.system is not None
         conversation.privacy, conversation.tags = now.privacy, now.tags
         self.conversation = conversation
         self.last_route = None
 
+    def set_system(self, text: str | None) -> None:
+        """Set the system message; one that is set while everything stays on this device stays for good."""
+        self.conversation.system_kept_local = text is not None and (self.keep_local or self.conversation.kept_local)
+        self.conversation.system = text
+
+    def save(self, path: Path) -> None:
+        """Write the conversation with what it needs to keep its label when it is loaded.
+
+        Raises:
+            ConversationFileError: The file cannot be written.
+        """
+        self.conversation.policy_hash = self.client.policy.hash
+        if self.keep_local:
+            self.conversation.kept_local = True
+        self.conversation.save(path)
+
     def start_anew(self) -> None:
         """Forget what was said; the system message, the label and the tags stay."""
         now = self.conversation
-        self.conversation = Conversation(system=now.system, privacy=now.privacy, tags=now.tags)
+        self.conversation = Conversation(
+            system=now.system, privacy=now.privacy, tags=now.tags, system_kept_local=now.system_kept_local
+        )
         self.last_route = None
 
-    def explain(self, text: str) -> list[str]:
+    def explain(self, text: str, *, kept_local: bool = False) -> list[str]:
         """Where the next message would go, line by line; asks nobody.
+
+        With ``kept_local`` the text holds something that must stay on this device.
 
         Raises:
             HybridLLMError: The request's labels are not the policy's.
         """
         # Without a message yet, any will do: it is not sent, and labels come from the options and the conversation.
-        explanation = self.client.explain(messages=self.conversation.request(text or "?"), **self.labels())
+        labels = self.labels(stays_local=self.stays_local or kept_local)
+        explanation = self.client.explain(messages=self.conversation.request(text or "?"), **labels)
         return explanation_lines(explanation)
 
     def engine_lines(self) -> list[str]:
@@ -240,20 +273,22 @@ class ChatSession:
             f"KV cache:       {used} of {stats.pages_total} pages of {stats.page_tokens} tokens",
         ]
 
-    def ask(self, text: str) -> Answer:
+    def ask(self, text: str, *, kept_local: bool = False) -> Answer:
         """Send a message, show its answer as it comes, and remember both.
+
+        With ``kept_local`` the text holds something that must stay on this device.
 
         Ctrl-C stops the answer; what had come until then is remembered. An error leaves the conversation as it was.
 
         Raises:
             HybridLLMError: Nobody could answer, or the request is not allowed.
         """
-        stays_local = self.stays_local
+        stays_local = self.stays_local or kept_local
         answer = Answer()
         view = answer_view(self.terminal)
         try:
             with self._progress:
-                self._stream(text, answer, view.push)
+                self._stream(text, answer, view.push, self.labels(stays_local=stays_local))
         except KeyboardInterrupt:
             answer.stopped = True
         except HybridLLMError as error:
@@ -268,14 +303,17 @@ class ChatSession:
         if not answer.stopped or answer.text:
             self.conversation.add(text, answer.text)
             self.conversation.kept_local = self.conversation.kept_local or stays_local
+            if answer.route is not None:
+                before, labels = self.conversation.label, self.client.policy.labels
+                self.conversation.label = labels.join(before or labels.order[0], answer.route.label)
         return answer
 
-    def _stream(self, text: str, answer: Answer, show: Any) -> None:
+    def _stream(self, text: str, answer: Answer, show: Any, labels: dict[str, Any]) -> None:
         stream = self.client.chat.completions.create(
             messages=self.conversation.request(text),
             stream=True,
             stream_options={"include_usage": True},
-            **self.labels(),
+            **labels,
             **self.ask_options.fields(),
         )
         with stream:

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from hybridllm.cli.attachment import read_bounded
 from hybridllm.cli.mistakes import CommandError
 from local_runtime.files import write_atomically
 
@@ -33,6 +34,9 @@ class Conversation:
         tags: The tags that the person gave with ``--tag``.
         kept_local: True once something was said that must stay on this device. It never becomes False again, because
             every later request carries the earlier messages.
+        system_kept_local: True if the system message must stay on this device; a new conversation that keeps it stays too.
+        label: The most sensitive label that a request of this conversation had, or None before the first one.
+        policy_hash: The hash of the policy that gave ``label``; what a label or a tag means is the policy's to say.
     """
 
     system: str | None = None
@@ -40,6 +44,14 @@ class Conversation:
     privacy: str | None = None
     tags: tuple[str, ...] = ()
     kept_local: bool = False
+    system_kept_local: bool = False
+    label: str | None = None
+    policy_hash: str | None = None
+
+    @property
+    def stays_local(self) -> bool:
+        """True if a request with all of it must not leave this device."""
+        return self.kept_local or self.system_kept_local
 
     def request(self, user_text: str) -> list[dict[str, Any]]:
         """The messages of a request that says ``user_text`` next."""
@@ -69,12 +81,15 @@ class Conversation:
             "privacy": self.privacy,
             "tags": list(self.tags),
             "kept_local": self.kept_local,
+            "system_kept_local": self.system_kept_local,
+            "label": self.label,
+            "policy_hash": self.policy_hash,
             "system": self.system,
             "messages": self.messages,
         }
-        if path.is_dir():
-            raise ConversationFileError(f"{path} is a folder. Give a file's name.")
         try:
+            if path.is_dir():
+                raise ConversationFileError(f"{path} is a folder. Give a file's name.")
             write_atomically(path, (json.dumps(record, ensure_ascii=False, indent=2) + "\n").encode())
         except OSError as error:
             raise ConversationFileError(
@@ -89,13 +104,17 @@ class Conversation:
             ConversationFileError: There is no such file, or it is not a saved conversation.
         """
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = json.loads(read_bounded(path).decode())
         except OSError as error:
             raise ConversationFileError(
                 f"{path} cannot be read: {error.strerror or error}. Give the path of a saved conversation."
             ) from None
         except ValueError as error:
             raise ConversationFileError(f"{path} is not JSON: {error}. Give a file that /save wrote.") from None
+        except RecursionError:
+            raise ConversationFileError(
+                f"{path} is not a saved conversation: it is nested too deeply. Give a file that /save wrote."
+            ) from None
         problem = _problem(record)
         if problem:
             raise ConversationFileError(f"{path} is not a saved conversation: {problem}. Give a file that /save wrote.")
@@ -105,6 +124,9 @@ class Conversation:
             privacy=record["privacy"],
             tags=tuple(record["tags"]),
             kept_local=record["kept_local"],
+            system_kept_local=record.get("system_kept_local", record["kept_local"]),
+            label=record.get("label"),
+            policy_hash=record.get("policy_hash"),
         )
 
 
@@ -114,11 +136,12 @@ def _problem(record: Any) -> str:
         return "hybridllm_conversation is missing"
     if record["hybridllm_conversation"] != _FORMAT:
         return f"hybridllm_conversation is not {_FORMAT}"
-    for name in ("system", "privacy"):
+    for name in ("system", "privacy", "label", "policy_hash"):
         if not isinstance(record.get(name), str | None):
             return f"{name} is neither text nor null"
-    if not isinstance(record.get("kept_local"), bool):
-        return "kept_local is neither true nor false"
+    for name in ("kept_local", "system_kept_local"):
+        if not isinstance(record.get(name, name == "system_kept_local"), bool):
+            return f"{name} is neither true nor false"
     tags = record.get("tags")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         return "tags is not a list of texts"
@@ -130,4 +153,8 @@ def _problem(record: Any) -> str:
             return f"messages[{index}].content is not text"
         if entry.get("role") != _ROLES[index % 2]:
             return f"messages[{index}].role is not {_ROLES[index % 2]}"
+    try:
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return "it holds half of a character"
     return ""

@@ -87,7 +87,14 @@ class _PlainReader:
     def read(self) -> str:
         text = self._line("You: ")
         while unfinished(text):
-            text += "\n" + self._line("...: ")
+            try:
+                text += "\n" + self._line("...: ")
+            except EOFError:
+                if self._asking:
+                    raise
+                # The input is at its end, so this is all of the message.
+                text = text.lstrip().removeprefix(_QUOTE).removesuffix("\\")
+                break
         if self._history is not None and text.strip():
             self._history.store_string(text)
         return _assemble(text)

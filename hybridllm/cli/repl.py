@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from hybridllm.cli.attachment import framed_file, text_or_file
+from hybridllm.cli.attachment import framed_file, text_or_file, typed_path
 from hybridllm.cli.conversation import Conversation
+from hybridllm.cli.exit_codes import ExitCode, exit_code_for
 from hybridllm.cli.mistakes import CommandError
 from hybridllm.cli.route_report import place_words, status_line, why_lines
 from hybridllm.cli.slash import SlashCommand, UnknownCommandError, help_lines, parse_line
@@ -24,6 +24,12 @@ __all__ = ["Repl"]
 _MISTAKES = (HybridLLMError, CommandError, UnknownCommandError)
 
 
+def _exit_code(error: Exception) -> ExitCode:
+    if isinstance(error, CommandError):
+        return error.code
+    return ExitCode.USAGE if isinstance(error, UnknownCommandError) else exit_code_for(error)
+
+
 class Repl:
     """The loop of an interactive chat.
 
@@ -36,8 +42,9 @@ class Repl:
         self._session = session
         self._reader = reader
         self._terminal = session.terminal
-        self._attached = ""
+        self._attached, self._attached_stays = "", False
         self._going = True
+        self._failure: Exception | None = None
         self._commands: dict[str, Callable[[str], None]] = {
             "help": self._help,
             "why": self._why,
@@ -60,43 +67,65 @@ class Repl:
         return frozenset(self._commands)
 
     def run(self) -> None:
-        """Read and answer until the person leaves or the input ends; a mistake is said and the chat goes on."""
+        """Read and answer until the person leaves or the input ends; a mistake is said and the chat goes on.
+
+        Raises:
+            CommandError: Nobody sits there to see it, and the last message or command failed; with its exit status.
+        """
         if self._terminal.can_ask:
             self._terminal.note(
                 f"Chatting with {self._session.model_name}. /help shows what you can do, Ctrl-D leaves."
             )
         while self._going:
             try:
-                text = self._reader.read()
-            except EOFError:
-                if self._terminal.can_ask:
-                    self._terminal.line()
-                return
-            except KeyboardInterrupt:
-                self._terminal.note("Press Ctrl-D or type /exit to leave.")
+                self._turn()
+            except KeyboardInterrupt:  # a second Ctrl-C, while the first one was being answered
                 continue
-            except CommandError as error:
-                self._terminal.error(str(error))
-                continue
-            try:
-                self._take(text)
-            except _MISTAKES as error:
-                self._terminal.error(str(error))
-                if isinstance(error, ContextLengthExceeded) and self._session.conversation.messages:
-                    self._terminal.note("/new starts a new conversation; /save PATH keeps this one.")
-            except KeyboardInterrupt:
-                self._terminal.note("Stopped.")
+        if self._failure is not None and not self._terminal.can_ask:
+            raise CommandError("The last message of this conversation failed.", _exit_code(self._failure))
+
+    def _turn(self) -> None:
+        try:
+            text = self._reader.read()
+        except EOFError:
+            self._going = False
+            if self._terminal.can_ask:
+                self._terminal.line()
+            return
+        except KeyboardInterrupt:
+            self._terminal.note("Press Ctrl-D or type /exit to leave.")
+            return
+        except CommandError as error:
+            self._say_mistake(error)
+            return
+        try:
+            self._take(text)
+        except _MISTAKES as error:
+            self._say_mistake(error)
+            if isinstance(error, ContextLengthExceeded) and self._session.conversation.messages:
+                self._terminal.note("/new starts a new conversation; /save PATH keeps this one.")
+        except KeyboardInterrupt:
+            self._terminal.note("Stopped.")
+        else:
+            self._failure = None
+
+    def _say_mistake(self, error: Exception) -> None:
+        self._failure = error
+        self._terminal.error(str(error))
 
     def _take(self, text: str) -> None:
         line = parse_line(text)
         if isinstance(line, SlashCommand):
             self._commands[line.name](line.argument)
         elif line:
-            self._ask(self._attached + line)
-            self._attached = ""
+            self._ask(self._attached + line, kept_local=self._attached_stays)
+            self._detach()
 
-    def _ask(self, text: str) -> None:
-        answer = self._session.ask(text)
+    def _detach(self) -> None:
+        self._attached, self._attached_stays = "", False
+
+    def _ask(self, text: str, *, kept_local: bool = False) -> None:
+        answer = self._session.ask(text, kept_local=kept_local)
         if answer.stopped:
             self._terminal.note("Stopped. /regen answers again.")
         if answer.route is not None:
@@ -118,7 +147,7 @@ class Repl:
             self._terminal.line(line)
 
     def _route(self, argument: str) -> None:
-        for line in self._session.explain(self._attached + argument):
+        for line in self._session.explain(self._attached + argument, kept_local=self._attached_stays):
             self._terminal.line(line)
 
     def _local(self, argument: str) -> None:
@@ -135,6 +164,12 @@ class Repl:
             self._terminal.line(
                 "This conversation holds messages that must stay on this device, so it stays. /new starts another one."
             )
+        elif session.conversation.system_kept_local:
+            self._terminal.line(
+                "The system message must stay on this device, so the conversation stays. /system sets another one."
+            )
+        elif self._attached_stays:
+            self._terminal.line("What you attached must stay on this device, so your next message stays.")
         else:
             self._terminal.line("The policy decides where your messages go.")
 
@@ -146,7 +181,7 @@ class Repl:
     def _system(self, argument: str) -> None:
         conversation = self._session.conversation
         if argument:
-            conversation.system = None if argument == "none" else text_or_file(argument)
+            self._session.set_system(None if argument == "none" else text_or_file(argument))
             self._terminal.line("System message removed." if conversation.system is None else "System message set.")
         else:
             self._terminal.line(
@@ -157,9 +192,10 @@ class Repl:
         if not argument:
             self._terminal.line("Write /file PATH to put a text file in front of your next message.")
             return
-        path = Path(argument).expanduser()
+        path = typed_path(argument)
         text = framed_file(path)
         self._attached += text
+        self._attached_stays = self._attached_stays or self._session.stays_local
         self._terminal.line(f"{path.name} ({len(text)} characters) goes with your next message.")
 
     def _regen(self, _argument: str) -> None:
@@ -179,23 +215,23 @@ class Repl:
         if not argument:
             self._terminal.line("Write /save PATH, such as /save chat.json.")
             return
-        path = Path(argument).expanduser()
-        self._session.conversation.save(path)
+        path = typed_path(argument)
+        self._session.save(path)
         self._terminal.line(f"Saved {len(self._session.conversation.messages)} messages to {path}.")
 
     def _load(self, argument: str) -> None:
         if not argument:
             self._terminal.line("Write /load PATH with a file that /save wrote.")
             return
-        loaded = Conversation.load(Path(argument).expanduser())
+        loaded = Conversation.load(typed_path(argument))
         self._session.adopt(loaded)
-        self._attached = ""
+        self._detach()
         stays = " It stays on this device." if loaded.kept_local else ""
         self._terminal.line(f"Going on with {len(loaded.messages)} messages.{stays}")
 
     def _new(self, _argument: str) -> None:
         self._session.start_anew()
-        self._attached = ""
+        self._detach()
         self._terminal.line("A new conversation; the system message stays.")
 
     def _stats(self, _argument: str) -> None:

@@ -200,7 +200,17 @@ def test_local_off_without_a_message_in_between_changes_nothing():
 
 @pytest.mark.parametrize(
     ("saved_under", "loaded_under", "stays"),
-    [((), ("--privacy", "public"), True), (("--privacy", "public"), ("--privacy", "public"), False)],
+    [
+        ((), ("--privacy", "public"), True),
+        (
+            ("--privacy", "public"),
+            ("--privacy", "public"),
+            True,
+        ),  # another policy: there, public may mean something else
+        ((*REMOTE,), ("--privacy", "public"), True),
+        ((*REMOTE, "--privacy", "public"), ("--privacy", "public"), False),
+        ((*REMOTE, "--privacy", "public"), ("--privacy", "public", "--tag", "faq"), True),
+    ],
 )
 def test_a_conversation_does_not_lose_its_label_through_a_file(tmp_path, saved_under, loaded_under, stays):
     path = tmp_path / "chat.json"
@@ -208,6 +218,105 @@ def test_a_conversation_does_not_lose_its_label_through_a_file(tmp_path, saved_u
     result = converse(Program("ok"), f"/load {path}", "/route more", argv=[*REMOTE, *loaded_under])
     assert ("It stays on this device." in result.stdout) is stays
     assert ("Label:       private" in result.stdout) is stays
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("/local on", "/system a secret", "/local off"),
+        ("/local on", "/system a secret", "Hi", "/local off", "/new"),
+        ("/local on", "/file {secret}", "/local off"),
+        ("/load {kept}", "/new"),
+    ],
+)
+def test_what_was_set_while_everything_stayed_here_stays(tmp_path, lines):
+    secret, kept = tmp_path / "secret.txt", tmp_path / "kept.json"
+    secret.write_text("a secret")
+    converse(
+        Program("ok"), "/local on", "/system a secret", "Hi", f"/save {kept}", argv=[*REMOTE, "--privacy", "public"]
+    )
+    typed = [line.format(secret=secret, kept=kept) for line in lines]
+    program = Program("ok", "ok", "ok")
+    result = converse(program, *typed, "/local", "/route", "Hello", argv=[*REMOTE, "--privacy", "public"])
+    assert "must stay on this device" in result.stdout
+    assert "Label:       private" in result.stdout
+    assert "Would ask:   this device\n" in result.stdout
+    assert result.stderr.count("Answered by this device") == 1 + ("Hi" in lines)
+
+
+def test_a_system_message_set_later_is_free_again(tmp_path):
+    result = converse(
+        Program(), "/local on", "/system a secret", "/local off", "/system harmless", "/route x",
+        argv=[*REMOTE, "--privacy", "public"],
+    )  # fmt: skip
+    assert "Would ask:   the remote, then this device" in result.stdout
+
+
+def write_policy(path, unlabeled, tags="{}", detectors="[]"):
+    path.write_text(
+        f"version: 1\nname: p\nlabels:\n  order: [public, private]\n  unlabeled: {unlabeled}\n  tags: {tags}\n"
+        f"zones: {{cloud: public}}\ndetectors: {detectors}\ndefault: [remote, local]\n"
+    )
+    return ("--policy", str(path), *REMOTE[:4])
+
+
+@pytest.mark.parametrize(
+    ("strict", "open_", "options", "said"),
+    [
+        ({"unlabeled": "private"}, {"unlabeled": "public"}, (), "a secret"),
+        ({"unlabeled": "public", "tags": "{notes: private}"}, {"unlabeled": "public", "tags": "{notes: public}"},
+         ("--tag", "notes"), "a secret"),
+        ({"unlabeled": "public", "detectors": "[payment_card]"}, {"unlabeled": "public"}, (), "card 4111 1111 1111 1111"),
+    ],
+)  # fmt: skip
+def test_a_saved_conversation_keeps_its_label_under_another_policy(tmp_path, strict, open_, options, said):
+    path = tmp_path / "chat.json"
+    converse(Program("ok"), said, f"/save {path}", argv=[*write_policy(tmp_path / "a.yaml", **strict), *options])
+    loaded = converse(
+        Program("ok"), f"/load {path}", "/route thanks", argv=[*write_policy(tmp_path / "b.yaml", **open_), *options]
+    )
+    assert "It stays on this device." in loaded.stdout
+    assert "Would ask:   this device\n" in loaded.stdout
+
+
+def test_a_detector_s_label_outlives_the_message_that_is_taken_back():
+    argv = [*REMOTE, "--privacy", "public"]
+    result = converse(Program("ok"), "card 4111 1111 1111 1111", "/route harmless", argv=argv)
+    assert "Label:       private" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["/file ~nosuchuser/x", "/save ~nosuchuser/x", "/load ~nosuchuser/x", "/system @~nosuchuser/x",
+     "/save " + 300 * "x", "/load {deep}", "/load {surrogate}", "/load {huge}", "/file {huge}"],
+)  # fmt: skip
+def test_a_mistyped_file_is_one_line_and_the_chat_goes_on(tmp_path, command):
+    files = {name: tmp_path / name for name in ("deep", "surrogate", "huge")}
+    files["deep"].write_text(200_000 * "[")
+    saved = {"hybridllm_conversation": 1, "privacy": None, "tags": [], "kept_local": False, "system": None}
+    files["surrogate"].write_text(
+        json.dumps({**saved, "messages": [{"role": "user", "content": "\ud800"}, {"role": "assistant", "content": ""}]})
+    )
+    with files["huge"].open("wb") as file:
+        file.truncate(2**33)
+    result = converse(Program("still here"), command.format(**files), "Hello")
+    assert "still here" in result.stdout
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("hybridllm: ")]
+    assert line.endswith((".", "wrote."))
+    assert "internal error" not in result.stderr
+
+
+@pytest.mark.parametrize(("typed", "said"), [('"""\nhello\n', "hello"), ("hello \\", "hello")])
+def test_the_end_of_a_pipe_ends_an_unfinished_message(typed, said):
+    program = Program("ok")
+    result = program.run("chat", stdin=typed)
+    assert asked(program)[-1][1].strip() == said
+    assert result.exit_code == 0
+
+
+def test_a_piped_conversation_ends_with_the_code_of_its_last_message():
+    assert converse(Program("ok"), "hello", argv=["--privacy", "nonsense"]).exit_code == 2
+    assert converse(Program("ok"), "/nonsense", "hello").exit_code == 0
 
 
 def test_json_escapes_and_unicode_go_through():
