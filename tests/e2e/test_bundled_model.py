@@ -47,10 +47,11 @@ def test_it_reads_the_examples_sheet(engine: LocalEngine) -> None:
 
 
 def test_characters_that_it_has_never_met_do_not_garble_its_answers(engine: LocalEngine) -> None:
-    odd = SHEET.replace("\n", " ¦\n").replace("- ", "★ ") + "\n[100 % \U0001f3ab] Ελληνικά ¿?"
-    assert "9:00 to 18:00" in ask(engine, "When do you open on Sunday?", odd)
-    assert "555 0162" in ask(engine, "What is the phone number for lost property?", odd)
-    assert "don't know" in ask(engine, "What is the wifi password?", odd)
+    for odd in (SHEET.replace(": ", " ¦ "), SHEET + "\n[100 % \U0001f3ab] Ελληνικά ¿?"):
+        assert "9:00 to 18:00" in ask(engine, "When do you open on Sunday?", odd)
+        assert "7 euros" in ask(engine, "How much is a student ticket?", odd)
+        assert "555 0162" in ask(engine, "What is the phone number for lost property?", odd)
+        assert "don't know" in ask(engine, "What is the wifi password?", odd)
 
 
 def test_it_says_what_it_is_without_a_sheet(engine: LocalEngine) -> None:
@@ -72,5 +73,5 @@ def test_it_answers_on_sheets_that_it_has_never_seen(engine: LocalEngine) -> Non
             (facts if exchange.category in FACTS else unknown).append(is_right(dialogue, exchange, said))
     assert len(facts) >= 30
     assert len(unknown) >= 15
-    assert sum(facts) / len(facts) >= 0.75
-    assert sum(unknown) / len(unknown) >= 0.85
+    assert sum(facts) / len(facts) >= 0.85
+    assert sum(unknown) / len(unknown) >= 0.9
