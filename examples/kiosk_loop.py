@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator  # noqa: TC003 - an example reads better without a second import block
 from pathlib import Path
 
-from hybridllm import BadRequest, HybridClient, HybridLLMError, Remote
+from hybridllm import HybridClient, HybridLLMError, Remote
 
 FOLDER = Path(__file__).parent
 PRIVATE = "private:"
@@ -38,7 +38,11 @@ def main() -> int:
     parser.add_argument("--remote-model", default="default", help="the model's name there")
     parser.add_argument("--model", default="kiosk-assistant", help="a bundled model's name or a checkpoint folder")
     arguments = parser.parse_args()
-    system = {"role": "system", "content": arguments.sheet.read_text(encoding="utf-8")}
+    try:
+        system = {"role": "system", "content": arguments.sheet.read_text(encoding="utf-8")}
+    except (OSError, UnicodeDecodeError) as error:
+        print(f"The sheet {arguments.sheet} cannot be read: {error}", file=sys.stderr)
+        return 2
     try:
         remote = None
         if arguments.remote_url:
@@ -59,7 +63,7 @@ def main() -> int:
 
 
 def answer(client: HybridClient, system: dict[str, str], question: str) -> None:
-    """Answer one question and print which way the answer came; one that is malformed is said and does not end the loop."""
+    """Answer one question and print which way the answer came; one that cannot be answered does not end the loop."""
     private = question.lower().startswith(PRIVATE)
     text = question[len(PRIVATE) :].strip() if private else question
     try:
@@ -69,7 +73,7 @@ def answer(client: HybridClient, system: dict[str, str], question: str) -> None:
             temperature=0,
             max_tokens=200,
         )
-    except BadRequest as error:
+    except HybridLLMError as error:
         print(f"[not answered] {error}", flush=True)
         return
     route = reply.route

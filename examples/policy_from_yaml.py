@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from hybridllm import HybridClient, PolicyError, Remote
+from hybridllm import HybridClient, HybridLLMError, Remote
 
 REQUESTS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("When do you open?", {"tags": ("faq",)}),
@@ -32,18 +32,22 @@ def main() -> int:
     # Nothing is ever sent here, so the address does not have to exist.
     remote = Remote(base_url="https://llm.example/v1", model="large")
     try:
-        client = HybridClient(remote=remote, policy=arguments.policy)
-    except PolicyError as error:
+        with HybridClient(remote=remote, policy=arguments.policy) as client:
+            for text, labels in REQUESTS:
+                show(client, text, labels)
+    except HybridLLMError as error:  # the policy has a mistake, or not the zone and the labels that are asked for here
         print(error, file=sys.stderr)
         return 2
-    with client:
-        for text, labels in REQUESTS:
-            decision = client.explain(messages=[{"role": "user", "content": text}], **labels).decision
-            print(f"{text}\n  label {decision.label}: {' then '.join(decision.candidates)}")
-            print(f"  rule {decision.rule} ({decision.location})")
-            for out in decision.struck_out:
-                print(f"  not {out.place}: {out.why}")
     return 0
+
+
+def show(client: HybridClient, text: str, labels: dict[str, Any]) -> None:
+    """Print one decision."""
+    decision = client.explain(messages=[{"role": "user", "content": text}], **labels).decision
+    print(f"{text}\n  label {decision.label}: {' then '.join(decision.candidates)}")
+    print(f"  rule {decision.rule} ({decision.location})")
+    for out in decision.struck_out:
+        print(f"  not {out.place}: {out.why}")
 
 
 if __name__ == "__main__":

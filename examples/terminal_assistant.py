@@ -55,6 +55,9 @@ def converse(client: HybridClient, system: dict[str, str]) -> None:
         except KeyboardInterrupt:
             print("\n(stopped)", file=sys.stderr)
             continue
+        except HybridLLMError as error:
+            print(f"(not answered) {error}", file=sys.stderr)
+            continue
         said += [asked, {"role": "assistant", "content": text}]
 
 

@@ -318,7 +318,7 @@ class RequestRun:
         if not self._errors and too_long is not None:
             return ContextLengthExceeded(
                 f"The request is too long for the device: {too_long.why}",
-                "Shorten the conversation, or ask for fewer tokens.",
+                "Shorten the conversation.",
                 field="messages",
             )
         if not self._errors:

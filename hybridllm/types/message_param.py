@@ -40,10 +40,10 @@ class _MessageParam(Model):
 
     @property
     def text(self) -> str:
-        """All text parts joined."""
+        """All text parts, each on a line of its own."""
         if isinstance(self.content, str):
             return self.content
-        return "".join(part.text for part in self.content or ())
+        return "\n".join(part.text for part in self.content or ())
 
 
 class SystemMessageParam(_MessageParam):

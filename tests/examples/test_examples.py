@@ -52,6 +52,41 @@ def test_a_sheet_that_is_missing_is_said():
     assert done.stdout == ""
 
 
+def test_a_sheet_that_is_missing_is_said_by_the_kiosk_too():
+    done = run("kiosk_loop.py", "--sheet", "no-such-sheet.md", "Hello")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("The sheet no-such-sheet.md cannot be read: ")
+
+
+def test_a_question_that_nobody_may_answer_does_not_end_the_kiosk():
+    with socket.create_server(("127.0.0.1", 0)) as server:  # a remote that could take it, if it were allowed to
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1"
+        done = run("kiosk_loop.py", "--remote-url", url, "private: " + "word " * 3000, "private: When do you open?")
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert first.startswith("[not answered] ")
+    assert second.startswith("[local, ")
+
+
+def test_a_question_that_is_too_long_does_not_end_the_terminal_assistant():
+    done = run("terminal_assistant.py", stdin="word " * 3000 + "\nHello\n")
+    assert done.returncode == 0, done.stderr
+    assert "(not answered) " in done.stderr
+    assert "(answered by local, rule " in done.stderr
+
+
+def test_a_policy_without_what_the_example_asks_for_is_said_in_one_line(tmp_path):
+    policy = tmp_path / "own.yaml"
+    policy.write_text(
+        "version: 1\nname: own\nlabels: {order: [public, private], unlabeled: private, tags: {faq: public}}\n"
+        "zones: {cloud: public}\ndefault: [local, remote]\n"
+    )
+    done = run("policy_from_yaml.py", "--policy", policy)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "internal" in done.stderr
+
+
 def test_a_model_that_is_missing_is_said():
     done = run("terminal_assistant.py", "--model", "no-such-model", "--ask", "Hello")
     assert done.returncode == 1

@@ -133,6 +133,15 @@ def test_a_prompt_that_is_too_long(client):
         client.chat.completions.create(messages=[{"role": "user", "content": "word " * 400}])
 
 
+def test_more_tokens_than_there_is_room_for_are_cut_cold_and_warm(folders):
+    checkpoint, cache = folders
+    with HybridClient(checkpoint, quant="f32", cache_dir=cache, context_tokens=256) as made:
+        for _ in range(3):  # the first time nobody knows the context yet
+            reply = made.chat.completions.create(messages=HELLO, max_tokens=5000, temperature=0)
+            assert reply.choices[0].finish_reason == "length"
+            assert reply.usage.total_tokens == 256
+
+
 def test_explain_starts_nothing(folders):
     checkpoint, cache = folders
     with HybridClient(checkpoint, cache_dir=cache) as other:
@@ -199,6 +208,12 @@ def test_the_engines_errors_become_ours(code, error):
     mapped = from_local_error(error_from_code(code, "What.", "Mend."))
     assert type(mapped) is error
     assert str(mapped) == "What. Mend."
+
+
+def test_parts_of_a_message_are_lines_to_the_model():
+    parts = [{"type": "text", "text": "open 9-10"}, {"type": "text", "text": "Prices: 3"}]
+    request = ChatRequest.model_validate({"messages": [{"role": "user", "content": parts}]})
+    assert request.messages[0].text == "open 9-10\nPrices: 3"
 
 
 def test_a_developer_is_a_system_to_chat_templates_and_a_refusal_is_what_was_said():

@@ -129,7 +129,7 @@ def test_messages_of_this_and_other_libraries():
     refused = {"role": "assistant", "content": None, "refusal": "No."}
     parts = {"role": "developer", "content": ({"type": "text", "text": "a"}, {"type": "text", "text": "b"})}
     request = ChatRequest.parse((*HELLO, answer, dumped, refused, parts))
-    assert [message.text for message in request.messages] == ["hello", "At nine.", "x", "", "ab"]
+    assert [message.text for message in request.messages] == ["hello", "At nine.", "x", "", "a\nb"]
     body = json.loads(request.remote_body("m"))
     assert body["messages"][3] == {"role": "assistant", "content": None, "refusal": "No."}
 
