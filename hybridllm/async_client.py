@@ -111,6 +111,7 @@ class AsyncHybridClient:
         self._office = PermitOffice()
         self._connectivity = Connectivity(offline=offline)
         self._backends: dict[str, Backend] = {LOCAL: local}
+        self._model_asked_for = local.model  # once it is loaded, the backend calls it by its name
         if remote is not None and not offline:
             from hybridllm.backends.remote import RemoteBackend
             from hybridllm.egress import EgressGate
@@ -273,7 +274,7 @@ class AsyncHybridClient:
         """A request may name the model of either place, but the policy decides who answers."""
         if model is None:
             return
-        known = [_ANY_MODEL, self._backends[LOCAL].model]
+        known = [_ANY_MODEL, self._backends[LOCAL].model, self._model_asked_for]
         if self._remote is not None:
             known.append(self._remote.model)
         if model not in known:

@@ -40,15 +40,20 @@ def _arguments(top: DocumentNode, folder: Path) -> dict[str, Any]:
     keys = top.fields((*_TEXTS, *_INTEGERS, *_BOOLEANS, "remote"))
     arguments: dict[str, Any] = _scalars(keys, _TEXTS, _INTEGERS, (), _BOOLEANS)
     if "policy" in arguments and arguments["policy"] not in preset_names():
-        arguments["policy"] = str(folder / arguments["policy"])
+        arguments["policy"] = _path(folder, arguments["policy"])
     if "cache_dir" in arguments:
-        arguments["cache_dir"] = str(folder / arguments["cache_dir"])
+        arguments["cache_dir"] = _path(folder, arguments["cache_dir"])
     # A model is a name unless it looks like a path, as in a shell.
     if "model" in arguments and ("/" in arguments["model"] or os.sep in arguments["model"]):
-        arguments["model"] = str(folder / arguments["model"])
+        arguments["model"] = _path(folder, arguments["model"])
     if "remote" in keys:
         arguments["remote"] = _remote(keys["remote"], folder)
     return arguments
+
+
+def _path(folder: Path, text: str) -> str:
+    """A path of the file: from its own folder, unless it says where; ``~`` is the user's home."""
+    return str(folder / os.path.expanduser(text))  # noqa: PTH111  (Path's raises where there is no such user)
 
 
 def _remote(node: DocumentNode, folder: Path) -> Remote:
@@ -59,7 +64,7 @@ def _remote(node: DocumentNode, folder: Path) -> Remote:
     if "capabilities" in keys:
         arguments["capabilities"] = frozenset(item.text() for item in keys["capabilities"].items())
     if "ca_file" in arguments:
-        arguments["ca_file"] = str(folder / arguments["ca_file"])
+        arguments["ca_file"] = _path(folder, arguments["ca_file"])
     variable = arguments.pop("api_key_env", None)
     if variable is not None:
         if "api_key" in arguments:

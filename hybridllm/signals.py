@@ -130,7 +130,7 @@ class Signals:
             "weekday": WEEKDAYS[now.weekday()],
         }
         if self._measured_by_program is not None:
-            measured |= _checked(self._measured_by_program())
+            measured |= _checked(_asked(self._measured_by_program))
         return Facts(
             label=label,
             tags=tags,
@@ -163,6 +163,24 @@ def estimated_tokens(request: ChatRequest) -> int:
 
 def _meets(deadline_s: float | None, expected_s: float | None) -> bool | None:
     return None if deadline_s is None or expected_s is None else expected_s <= deadline_s
+
+
+def _asked(program: MeasuredByProgram) -> Mapping[str, Any]:
+    try:
+        measured = program()
+    except Exception as error:
+        raise BadRequest(
+            f"The program's own function for facts failed with {type(error).__name__}.",
+            "Let it return what it knows, and leave out or give None for what it doesn't.",
+            field="facts",
+        ) from error
+    if not isinstance(measured, Mapping):
+        raise BadRequest(
+            f"The program's own function for facts returned {type(measured).__name__}, expected a mapping.",
+            "Return a dict, an empty one where nothing is known.",
+            field="facts",
+        )
+    return measured
 
 
 def _checked(measured: Mapping[str, Any]) -> Mapping[str, Any]:

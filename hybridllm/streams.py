@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Literal, Self
 
 from hybridllm.backends.base import BackendEvent, ContentDelta, Finished
-from hybridllm.errors import Cancelled
+from hybridllm.errors import Cancelled, HybridLLMError
 from hybridllm.router import Answer, RequestRun
 from hybridllm.types.chat_completion import ChatCompletion, Choice
 from hybridllm.types.chat_completion_chunk import ChatCompletionChunk, ChoiceDelta, ChunkChoice
@@ -60,6 +60,7 @@ class AsyncChatStream:
         self._closed = False
         self._reading = asyncio.Lock()
         self._reader: asyncio.Task[object] | None = None
+        self._failure: HybridLLMError | None = None
 
     @property
     def route(self) -> Route:
@@ -77,6 +78,8 @@ class AsyncChatStream:
     async def __anext__(self) -> ChatCompletionChunk:
         async with self._reading:
             while not self._chunks:
+                if self._failure is not None:  # or a stream that was cut would look whole to whoever reads on
+                    raise self._failure
                 if self._finished is not None or self._closed:
                     raise StopAsyncIteration
                 self._take(await self._next_event())
@@ -116,6 +119,9 @@ class AsyncChatStream:
         others_cancelled = self._reader.cancelling()
         try:
             return await anext(self._events)
+        except HybridLLMError as error:
+            self._failure = error
+            raise
         except asyncio.CancelledError:
             if not self._closed or self._reader.uncancel() > others_cancelled:
                 raise

@@ -122,7 +122,9 @@ def _converse(session: ChatSession, *, keep_history: bool) -> None:
     from hybridllm.cli.repl import Repl
 
     session.load()
-    Repl(session, line_reader(session.terminal, keep_history=keep_history)).run()
+    code = Repl(session, line_reader(session.terminal, keep_history=keep_history)).run()
+    if code:
+        raise typer.Exit(code)
 
 
 def _answer_as_json(

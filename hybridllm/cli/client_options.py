@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hybridllm.cli.mistakes import CommandError
@@ -80,8 +80,20 @@ def open_client(options: ClientOptions, on_progress: Callable[[Progress], None] 
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     if options.config is not None:
+        if options.remote_model is not None and options.remote_url is None:
+            chosen["remote"] = _configured_remote(options.config, options.remote_model)
         return HybridClient.from_config(options.config, **chosen)
     return HybridClient(**chosen)
+
+
+def _configured_remote(config: str, model: str) -> Remote:
+    """The configuration's remote, asked for another model."""
+    from hybridllm.config import load_config
+
+    remote: Remote | None = load_config(config).get("remote")
+    if remote is None:
+        raise CommandError(f"--remote-model is given, but {config} names no remote. Give --remote-url too.")
+    return replace(remote, model=model)
 
 
 def remote_from(options: ClientOptions) -> Remote | None:

@@ -12,6 +12,7 @@ import typer
 from hybridllm.cli import options  # noqa: TC001 - typer reads the annotations at run time
 from hybridllm.cli.app import app, command
 from hybridllm.cli.engine_options import engine_options
+from hybridllm.cli.mistakes import CommandError
 from hybridllm.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def compile_model(
     from hybridllm.cli.progress import LoadProgress
     from local_runtime.client import LocalEngine
 
+    if model is not None and not model.strip():
+        raise CommandError("The model's name is empty. Name a folder or a bundled model, or leave it out.")
     terminal = Terminal(plain=plain, quiet=quiet)
     wanted = engine_options(
         model=model, quant=quant, target=target, threads=threads, context_tokens=context_tokens, cache_dir=cache_dir

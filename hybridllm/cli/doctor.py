@@ -63,6 +63,7 @@ def doctor(
         quant=quant or configured.get("quant"),
         target=target or configured.get("target"),
         threads=threads or configured.get("threads"),
+        context_tokens=configured.get("context_tokens"),
         cache_dir=cache_dir or configured.get("cache_dir"),
     )
     client_options = ClientOptions(policy=policy, remote_url=remote_url, remote_model=remote_model, config=config)

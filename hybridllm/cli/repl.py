@@ -66,11 +66,11 @@ class Repl:
         """The commands that this loop obeys."""
         return frozenset(self._commands)
 
-    def run(self) -> None:
+    def run(self) -> ExitCode:
         """Read and answer until the person leaves or the input ends; a mistake is said and the chat goes on.
 
-        Raises:
-            CommandError: Nobody sits there to see it, and the last message or command failed; with its exit status.
+        Returns:
+            The exit status: that of the last message or command where nobody sits there to see how it went.
         """
         if self._terminal.can_ask:
             self._terminal.note(
@@ -81,8 +81,7 @@ class Repl:
                 self._turn()
             except KeyboardInterrupt:  # a second Ctrl-C, while the first one was being answered
                 continue
-        if self._failure is not None and not self._terminal.can_ask:
-            raise CommandError("The last message of this conversation failed.", _exit_code(self._failure))
+        return ExitCode.OK if self._failure is None or self._terminal.can_ask else _exit_code(self._failure)
 
     def _turn(self) -> None:
         try:

@@ -137,6 +137,15 @@ def test_an_error_while_starting(face, question):
         client.load()
 
 
+def test_a_stream_that_broke_off_never_looks_whole_when_it_is_read_on(question):
+    broken = ScriptedReply("a b c", error=EngineError("The engine died."), fail_after=2)
+    with HybridClient(local=ScriptedBackend([broken])) as client:
+        stream = client.chat.completions.create(messages=question, stream=True)
+        for read in (list, list, lambda cut: cut.get_final_completion()):
+            with pytest.raises(StreamInterrupted, match="The engine died"):
+                read(stream)
+
+
 def test_a_deadline_bounds_the_start_the_wait_and_the_stream(face, question):
     slow = ScriptedReply("a b c d e f g h", token_s=0.1)
     for local in (
@@ -225,6 +234,10 @@ def test_facts_that_the_program_measures(face, question, tmp_path):
     for wrong in ({"label": "public"}, {"budget_left": "none"}, {"no_fact": 1}, {"local_ready": 1}):
         client = face(policy=policy, facts=lambda wrong=wrong: wrong)
         with pytest.raises(BadRequest, match=next(iter(wrong))):
+            client.create(messages=question)
+    for program, part in ((lambda: 1 / 0, "failed with ZeroDivisionError"), (lambda: None, "returned NoneType")):
+        client = face(policy=policy, facts=program)
+        with pytest.raises(BadRequest, match=part):
             client.create(messages=question)
 
 

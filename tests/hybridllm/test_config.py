@@ -41,6 +41,14 @@ def test_a_whole_file(write, tmp_path, monkeypatch):
         assert client.chat.completions.create(messages=[{"role": "user", "content": "x"}]).route.policy == "mine"
 
 
+def test_a_tilde_is_the_users_home(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    arguments = load_config(write("model: ~/m\npolicy: ~/p.yaml\ncache_dir: ~/c\n"))
+    home = tmp_path / "home"
+    assert arguments == {"model": str(home / "m"), "policy": str(home / "p.yaml"), "cache_dir": str(home / "c")}
+
+
 def test_a_preset_and_a_bundled_model_are_names(write):
     assert load_config(write("policy: kiosk\nmodel: kiosk-assistant\n")) == {
         "policy": "kiosk",

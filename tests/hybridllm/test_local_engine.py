@@ -142,6 +142,14 @@ def test_more_tokens_than_there_is_room_for_are_cut_cold_and_warm(folders):
             assert reply.usage.total_tokens == 256
 
 
+def test_a_request_may_name_the_model_as_the_client_did_cold_and_warm(folders):
+    checkpoint, cache = folders
+    with HybridClient(str(checkpoint), quant="f32", cache_dir=cache, context_tokens=256) as made:
+        for _ in range(2):
+            made.chat.completions.create(messages=HELLO, model=str(checkpoint), max_tokens=1)
+        made.chat.completions.create(messages=HELLO, model=made.model_info.name, max_tokens=1)
+
+
 def test_explain_starts_nothing(folders):
     checkpoint, cache = folders
     with HybridClient(checkpoint, cache_dir=cache) as other:
