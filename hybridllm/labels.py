@@ -5,7 +5,7 @@ A source can only raise what another one says. What nobody labels has the policy
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -136,7 +136,7 @@ def _detected(policy: Policy, request: ChatRequest) -> str | None:
         detect,
     )  # compiles a dozen patterns, which a policy without detectors needs not pay for
 
-    for path, text in request.texts():
+    for path, text in (*request.texts(), *_run_together(request)):
         try:
             name = detect(policy.detectors, text)
         except Exception:  # noqa: BLE001 - whatever went wrong, the safe reading is that there was something
@@ -144,3 +144,10 @@ def _detected(policy: Policy, request: ChatRequest) -> str | None:
         if name is not None:
             return f"detector {name!r} in {path}"
     return None
+
+
+def _run_together(request: ChatRequest) -> Iterator[tuple[str, str]]:
+    """The parts of each message without anything between them: a remote gets them as parts and may join them so."""
+    for index, message in enumerate(request.messages):
+        if isinstance(message.content, list) and len(message.content) > 1:
+            yield f"messages[{index}].content", "".join(part.text for part in message.content)

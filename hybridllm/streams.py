@@ -90,6 +90,7 @@ class AsyncChatStream:
 
         Raises:
             Cancelled: The stream was closed before the answer was whole.
+            StreamInterrupted: The place failed in the middle, now or when the stream was read before.
         """
         async for _ in self:
             pass
@@ -124,6 +125,8 @@ class AsyncChatStream:
             raise
         except asyncio.CancelledError:
             if not self._closed or self._reader.uncancel() > others_cancelled:
+                # The work has stopped with it, so whoever reads on has to know that there will be no more.
+                self._failure = Cancelled("The answer was stopped before it was whole.", "Ask again.")
                 raise
             raise StopAsyncIteration from None
         finally:

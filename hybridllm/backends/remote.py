@@ -3,15 +3,19 @@
 Before the first token a try is repeated where that may help: after 408, 409, 425, 429 and 5xx, and after connection errors
 when nobody else is left to ask. After the first token nothing is repeated, and a stream that ends without a finish reason
 was cut: it is an error, never an answer.
+
+A model that thinks first says nothing for a while, but its pieces come: each of them shows that it is alive.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import time
 from contextlib import aclosing
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from hybridllm.backends.base import Backend, BackendCall, BackendEvent, ContentDelta, Finished
@@ -37,6 +41,8 @@ _LONGEST_RETRY_WAIT_WITH_OTHERS_S = 2.0
 # Of a request's time, the share that its first token may take here while somebody else could still answer.
 _SHARE_WITH_OTHERS = 0.5
 _ERROR_BODY_BYTES = 16 * 1024
+# Where servers put what a model thinks: llama.cpp, SGLang and DeepSeek under the first name, vLLM and OpenRouter under the second.
+_THOUGHTS = ("reasoning_content", "reasoning")
 _CODE = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 _MENDS = {
     400: "Check the fields of the request against what the server supports.",
@@ -47,6 +53,13 @@ _MENDS = {
     422: "Check the fields of the request against what the server supports.",
     429: "Wait, or raise the limit there.",
 }
+
+
+class _Sign(Enum):
+    """A chunk came that has nothing for the answer; never leaves this module."""
+
+    EMPTY = "empty"
+    THOUGHT = "thought"
 
 
 class RemoteBackend(Backend):
@@ -97,6 +110,8 @@ class RemoteBackend(Backend):
                         f"The remote stopped in the middle of its answer for {self._remote.gap_timeout_s:g} s.",
                         "Ask again.",
                     ) from None
+                if isinstance(event, _Sign):
+                    continue
                 yield event
                 if isinstance(event, Finished):
                     return
@@ -105,7 +120,7 @@ class RemoteBackend(Backend):
         """Close the way out."""
         await self._gate.aclose()
 
-    async def _open(self, call: BackendCall) -> tuple[AsyncGenerator[BackendEvent, None], BackendEvent]:
+    async def _open(self, call: BackendCall) -> tuple[AsyncGenerator[BackendEvent | _Sign, None], BackendEvent]:
         """The stream and its first event, after as many tries as help."""
         from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt
 
@@ -118,26 +133,38 @@ class RemoteBackend(Backend):
         )
         return await retrying(self._try, call, body)
 
-    async def _try(self, call: BackendCall, body: bytes) -> tuple[AsyncGenerator[BackendEvent, None], BackendEvent]:
+    async def _try(
+        self, call: BackendCall, body: bytes
+    ) -> tuple[AsyncGenerator[BackendEvent | _Sign, None], BackendEvent]:
         call.ledger.tries += 1
         events = self._events(call, body)
         patience_s = self._remote.connect_timeout_s + self._remote.first_token_timeout_s
+        share_s = math.inf
         if call.others_left and call.deadline_s is not None:
-            patience_s = min(patience_s, _SHARE_WITH_OTHERS * (call.deadline_s - time.monotonic()))
+            share_s = _SHARE_WITH_OTHERS * (call.deadline_s - time.monotonic())
+            patience_s = min(patience_s, share_s)
+        clock = asyncio.get_running_loop().time
+        began_s = clock()
+        thinking = False
         try:
-            async with asyncio.timeout(patience_s):
-                first = await anext(events)
+            async with asyncio.timeout(patience_s) as limit:
+                while isinstance(first := await anext(events), _Sign):
+                    thinking = thinking or first is _Sign.THOUGHT
+                    if thinking:
+                        limit.reschedule(min(clock() + self._remote.gap_timeout_s, began_s + share_s))
         except TimeoutError:
             await events.aclose()
             self._connectivity.note_trouble()
-            raise RemoteError(f"The remote gave no token within {patience_s:.3g} s.", "Try again later.") from None
+            took = f"thought for {clock() - began_s:.3g} s and gave no answer" if thinking else "gave no token"
+            within = "in time" if thinking else f"within {patience_s:.3g} s"
+            raise RemoteError(f"The remote {took} {within}.", "Try again later.") from None
         except BaseException:
             await events.aclose()
             raise
         return events, first
 
-    async def _events(self, call: BackendCall, body: bytes) -> AsyncGenerator[BackendEvent, None]:
-        """One try: send, then turn the server's chunks into events. Ends with ``Finished`` or raises."""
+    async def _events(self, call: BackendCall, body: bytes) -> AsyncGenerator[BackendEvent | _Sign, None]:
+        """One try: send, then turn the server's chunks into events, at least one for each. Ends with ``Finished`` or raises."""
         assert call.authorize is not None
         permit = call.authorize(body)
         # The same key for all tries of a request lets a server that knows it avoid doing the work twice.
@@ -205,7 +232,7 @@ class _ChunkReader:
         self._usage: CompletionUsage | None = None
         self._model: str | None = None
 
-    def read(self, name: str, data: str) -> list[ContentDelta]:
+    def read(self, name: str, data: str) -> list[ContentDelta | _Sign]:
         try:
             chunk = json.loads(data)
         except (ValueError, RecursionError):
@@ -221,11 +248,10 @@ class _ChunkReader:
         choices = chunk.get("choices")
         if not isinstance(choices, list):
             raise RemoteError("The remote sent a piece without choices.")
-        found = []
+        found: list[ContentDelta | _Sign] = []
+        sign = _Sign.EMPTY
         for choice in choices:
-            delta = choice.get("delta") if isinstance(choice, dict) else None
-            if not isinstance(delta, dict):
-                raise RemoteError("The remote sent a choice without a delta.")
+            delta = _delta(choice)
             text, refusal = delta.get("content") or "", delta.get("refusal") or ""
             if not isinstance(text, str) or not isinstance(refusal, str):
                 raise RemoteError("The remote sent a piece whose content is not text.")
@@ -235,9 +261,11 @@ class _ChunkReader:
                 raise RemoteError("The remote sent more text after the end of its answer.")
             if text or refusal:
                 found.append(ContentDelta(text=text, refusal=refusal))
+            elif any(delta.get(name) for name in _THOUGHTS):
+                sign = _Sign.THOUGHT
             if choice.get("finish_reason") is not None:
                 self._finish = str(choice["finish_reason"])
-        return found
+        return found or [sign]
 
     def finished(self) -> Finished:
         """The end; an error if no piece brought a finish reason."""
@@ -248,6 +276,16 @@ class _ChunkReader:
                 "The remote ended its answer for a reason that is not supported.", code=_code(self._finish)
             )
         return Finished(reason=self._finish, usage=self._usage, model=self._model)  # type: ignore[arg-type]
+
+
+def _delta(choice: object) -> dict[str, Any]:
+    """A choice's delta. One that brings only the end, or what a filter found, may lack it; one with a whole answer may not."""
+    delta = choice.get("delta") if isinstance(choice, dict) else None
+    if delta is None and isinstance(choice, dict) and "message" not in choice and "text" not in choice:
+        return {}
+    if not isinstance(delta, dict):
+        raise RemoteError("The remote sent a choice without a delta.")
+    return delta
 
 
 def _usage(usage: dict[str, Any]) -> CompletionUsage | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from hybridllm.cli.mistakes import CommandError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hybridllm import HybridClient, Remote
     from local_runtime.options import Progress
 
@@ -33,7 +36,8 @@ class ClientOptions:
         remote_url: The base URL of an OpenAI-compatible server.
         remote_model: The model's name there.
         offline: Never use the remote.
-        config: A ``hybridllm.yaml``; what is given beside it overrides it.
+        config: A ``hybridllm.yaml``; what is given beside it overrides it, of the remote field by field. A URL with another
+            origin keeps neither the file's key nor its zone, which then is ``cloud``.
     """
 
     model: str | None = None
@@ -67,6 +71,11 @@ def open_client(options: ClientOptions, on_progress: Callable[[Progress], None] 
 
     if options.remote_model is not None and options.remote_url is None and options.config is None:
         raise CommandError("--remote-model is given without --remote-url. Give both, or neither.")
+    configured: dict[str, Any] = {}
+    if options.config is not None:
+        from hybridllm.config import load_config
+
+        configured = load_config(options.config)
     given: dict[str, Any] = {
         "model": options.model,
         "quant": options.quant,
@@ -74,26 +83,36 @@ def open_client(options: ClientOptions, on_progress: Callable[[Progress], None] 
         "threads": options.threads,
         "context_tokens": options.context_tokens,
         "policy": options.policy,
-        "remote": remote_from(options),
+        "remote": _overridden(options, configured.get("remote")),
         "offline": options.offline or None,
         "on_progress": on_progress,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
-    if options.config is not None:
+    return HybridClient(**{**configured, **chosen})
+
+
+def _overridden(options: ClientOptions, configured: Remote | None) -> Remote | None:
+    """The configuration's remote with the fields that the options name; without one, what the options say alone.
+
+    What may be shown to one server and the key that opens it say nothing about another: an URL with another origin starts
+    without the file's key and in the zone ``cloud``.
+    """
+    if configured is None:
         if options.remote_model is not None and options.remote_url is None:
-            chosen["remote"] = _configured_remote(options.config, options.remote_model)
-        return HybridClient.from_config(options.config, **chosen)
-    return HybridClient(**chosen)
-
-
-def _configured_remote(config: str, model: str) -> Remote:
-    """The configuration's remote, asked for another model."""
-    from hybridllm.config import load_config
-
-    remote: Remote | None = load_config(config).get("remote")
-    if remote is None:
-        raise CommandError(f"--remote-model is given, but {config} names no remote. Give --remote-url too.")
-    return replace(remote, model=model)
+            raise CommandError(f"--remote-model is given, but {options.config} names no remote. Give --remote-url too.")
+        return remote_from(options)
+    changes: dict[str, Any] = {}
+    if options.remote_model is not None:
+        changes["model"] = options.remote_model
+    if options.remote_url is None:
+        return replace(configured, **changes) if changes else None
+    if replace(configured, base_url=options.remote_url).origin != configured.origin:
+        changes |= {"zone": "cloud", "api_key": None}
+    key = os.environ.get(API_KEY_VARIABLE)
+    if key:
+        changes["api_key"] = key
+    with _key_named():
+        return replace(configured, base_url=options.remote_url, **changes)
 
 
 def remote_from(options: ClientOptions) -> Remote | None:
@@ -106,14 +125,23 @@ def remote_from(options: ClientOptions) -> Remote | None:
     """
     if options.remote_url is None:
         return None
-    from hybridllm import BadRequest, ConfigError, Remote
+    from hybridllm import Remote
 
     if options.remote_model is None:
         raise CommandError("--remote-url is given without --remote-model. Name the model that the server shall run.")
-    try:
+    with _key_named():
         return Remote(
             base_url=options.remote_url, model=options.remote_model, api_key=os.environ.get(API_KEY_VARIABLE) or None
         )
+
+
+@contextlib.contextmanager
+def _key_named() -> Iterator[None]:
+    """A key that is none is the environment's mistake, and named so."""
+    from hybridllm import BadRequest, ConfigError
+
+    try:
+        yield
     except BadRequest as error:
         if error.field != "remote.api_key":
             raise

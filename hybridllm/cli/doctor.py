@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +13,7 @@ from hybridllm.cli.app import app, command, services_of
 from hybridllm.cli.client_options import ClientOptions
 from hybridllm.cli.engine_options import engine_options
 from hybridllm.cli.exit_codes import ExitCode
+from hybridllm.cli.mistakes import CommandError
 from hybridllm.cli.terminal import Terminal, printable
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def doctor(
 ) -> None:
     """Look at everything that an answer needs; say of each thing that it is fine, or how to mend it.
 
-    Ends with exit code 0 if this device can answer, and 5 if it cannot.
+    Ends with exit code 0 if this device can answer, 5 if it cannot, and 3 if the configuration file cannot be used.
 
     \b
     Examples:
@@ -57,7 +58,10 @@ def doctor(
       hybridllm doctor --model ~/models/Llama-3.2-1B-Instruct --remote-url https://llm.example/v1 --remote-model large
     """
     terminal = Terminal(plain=plain, quiet=quiet)
-    configured = _configured(config)
+    for name, value in (("--model", model), ("--config", config)):
+        if value is not None and not value.strip():
+            raise CommandError(f"{name} is empty. Name one, or leave it out.")
+    configured, mistake = _configured(config)
     wanted = engine_options(
         model=model or configured.get("model"),
         quant=quant or configured.get("quant"),
@@ -66,9 +70,12 @@ def doctor(
         context_tokens=configured.get("context_tokens"),
         cache_dir=cache_dir or configured.get("cache_dir"),
     )
+    if "max_sequences" in configured:
+        wanted = replace(wanted, max_sequences=configured["max_sequences"])
     client_options = ClientOptions(policy=policy, remote_url=remote_url, remote_model=remote_model, config=config)
     findings = []
-    for finding in _findings(terminal, wanted, client_options, services_of(context).open_client, quick=quick):
+    opener = services_of(context).open_client
+    for finding in _findings(terminal, wanted, client_options, opener, mistake=mistake, quick=quick):
         findings.append(finding)
         if not as_json:
             _print(terminal, finding)
@@ -79,19 +86,31 @@ def doctor(
     else:
         terminal.line("This device can answer." if can_serve else "This device cannot answer yet.", "bold")
     if not can_serve:
-        raise typer.Exit(ExitCode.CANNOT_SERVE)
+        raise typer.Exit(ExitCode.CANNOT_SERVE if mistake is None else ExitCode.CONFIG)
 
 
-def _configured(config: str | None) -> dict[str, Any]:
+def _configured(config: str | None) -> tuple[dict[str, Any], Finding | None]:
+    """What the configuration file says; the finding if it cannot be used."""
     if config is None:
-        return {}
+        return {}, None
+    from hybridllm.cli.doctor_checks import Finding
     from hybridllm.config import load_config
+    from hybridllm.errors import ConfigError
 
-    return load_config(config)
+    try:
+        return load_config(config), None
+    except ConfigError as error:
+        return {}, Finding("configuration", "failing", error.message, error.mend)
 
 
 def _findings(
-    terminal: Terminal, wanted: LoadOptions, client_options: ClientOptions, opener: OpenClient, *, quick: bool
+    terminal: Terminal,
+    wanted: LoadOptions,
+    client_options: ClientOptions,
+    opener: OpenClient,
+    *,
+    mistake: Finding | None,
+    quick: bool,
 ) -> Iterator[Finding]:
     """The findings in the order of the report, each as soon as it is known."""
     from hybridllm.cli import doctor_checks as checks
@@ -105,6 +124,9 @@ def _findings(
     yield from tvm
     cache = checks.cache_finding(cache_folder(wanted.cache_dir))
     yield cache
+    if mistake is not None:  # nobody knows which model, policy and remote were meant
+        yield mistake
+        return
     model = checks.model_finding(wanted.model)
     yield model
     if not quick and all(finding.status != "failing" for finding in (*tvm, cache, model)):

@@ -33,7 +33,10 @@ class _MessageParam(Model):
     """The message's text, or its text parts; None only in an assistant's message that has a ``refusal``."""
 
     name: str | None = None
-    """Name of who speaks, where several speak in one role."""
+    """Name of who speaks, where several speak in one role.
+
+    A remote gets it. On the device it reaches the model only if the model's chat template uses it, as most do not.
+    """
 
     privacy: str | None = None
     """Label of this message, one of the policy's; not part of OpenAI's shape and never sent anywhere."""

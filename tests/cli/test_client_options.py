@@ -39,6 +39,30 @@ def test_another_remote_inherits_neither_zone_nor_key(tmp_path: Path, monkeypatc
         assert (client.remote.host, client.remote.zone, client.remote.api_key) == ("other.example", "cloud", None)
 
 
+def test_another_url_of_the_same_origin_keeps_what_was_said_about_the_server(tmp_path: Path) -> None:
+    more = "  gap_timeout_s: 9\n  ca_file: ca.pem\n"
+    path = configuration(tmp_path, REMOTE + more)
+    with open_client(ClientOptions(config=path, remote_url="https://site.example:443/v2"), None) as client:
+        remote = client.remote
+    assert remote is not None
+    assert (remote.base_url, remote.model, remote.zone) == ("https://site.example:443/v2", "small", "site")
+    assert (remote.api_key, remote.gap_timeout_s, remote.ca_file) == ("sk-site", 9, str(tmp_path / "ca.pem"))
+
+
+@pytest.mark.parametrize("url", ["https://other.example/v1", "http://site.example/v1", "https://site.example:444/v1"])
+@pytest.mark.parametrize("variable", ["", "sk-given"])
+def test_another_origin_keeps_the_rest_but_not_zone_and_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, variable: str
+) -> None:
+    monkeypatch.setenv("HYBRIDLLM_REMOTE_API_KEY", variable)
+    path = configuration(tmp_path, REMOTE + "  gap_timeout_s: 9\n")
+    with open_client(ClientOptions(config=path, remote_url=url), None) as client:
+        remote = client.remote
+    assert remote is not None
+    assert (remote.base_url, remote.model, remote.gap_timeout_s) == (url, "small", 9)
+    assert (remote.zone, remote.api_key) == ("cloud", variable or None)
+
+
 def test_a_model_without_a_remote_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="names no remote"):
         open_client(ClientOptions(config=configuration(tmp_path, ""), remote_model="large"), None)

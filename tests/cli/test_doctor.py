@@ -154,6 +154,39 @@ def test_quick_json_has_a_finding_for_each_thing(tmp_path):
     assert result.exit_code == 0
 
 
+def test_the_engine_is_tried_as_the_configuration_file_wants_it(tmp_path, monkeypatch):
+    path = tmp_path / "hybridllm.yaml"
+    path.write_text(f"context_tokens: 96\nmax_sequences: 2\ncache_dir: {tmp_path}\n")
+    tried = []
+
+    def engine_finding(options, on_progress):
+        tried.append(options)
+        return Finding("engine", "failing", "too little memory", "Serve less.")
+
+    monkeypatch.setattr(checks, "engine_finding", engine_finding)
+    result = Program().run("doctor", "--config", path)
+    assert [(options.context_tokens, options.max_sequences) for options in tried] == [(96, 2)]
+    assert result.exit_code == 5
+
+
+def test_a_configuration_file_that_is_not_there_is_a_finding_of_the_report(tmp_path):
+    result = Program().run("doctor", "--quick", "--json", "--cache-dir", tmp_path, "--config", tmp_path / "nope.yaml")
+    assert result.exit_code == 3
+    record = json.loads(result.stdout)
+    assert record["can_serve"] is False
+    assert record["findings"][0]["name"] == "python"
+    last = record["findings"][-1]
+    assert (last["name"], last["status"]) == ("configuration", "failing")
+    assert "nope.yaml" in last["detail"]
+
+
+@pytest.mark.parametrize("option", ["--model", "--config"])
+def test_an_empty_name_is_refused(option):
+    result = Program().run("doctor", "--quick", option, "")
+    assert result.exit_code == 2
+    assert f"{option} is empty" in result.stderr
+
+
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_cache_folder_without_write_permission_is_a_warning_and_one_that_cannot_be_made_is_failing(tmp_path):
     tmp_path.chmod(0o500)

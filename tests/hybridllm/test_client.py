@@ -172,8 +172,9 @@ def test_a_deadline_that_is_none(face, question, deadline):
 def test_context_too_long_is_the_callers_to_mend(face):
     client = face(local=ScriptedBackend(["never"], context_tokens=10))
     long = [{"role": "user", "content": "word " * 50}]
-    with pytest.raises(ContextLengthExceeded, match="50 tokens does not fit its context of 10"):
+    with pytest.raises(ContextLengthExceeded, match="50 tokens does not fit its context of 10") as raised:
         client.create(messages=long)
+    assert raised.value.mend == "Shorten the conversation."
 
 
 def test_context_too_long_and_too_private_for_the_remote(face, serve, remote_at):
@@ -357,6 +358,21 @@ def test_a_stream_may_be_closed_by_another_thread_while_it_is_read(question):
         with pytest.raises(Cancelled, match="closed before"):
             stream.get_final_completion()
         assert client.chat.completions.create(messages=question).choices[0].message.content == "Still here."
+
+
+def test_a_stream_whose_reader_was_cancelled_never_looks_whole(question):
+    async def go():
+        local = ScriptedBackend([ScriptedReply("a b c", token_s=30)])
+        async with AsyncHybridClient(local=local) as client:
+            opened = await client.chat.completions.create(messages=question, stream=True)
+            await anext(opened)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(opened), 0.1)
+            for _ in range(2):
+                with pytest.raises(Cancelled, match="before it was whole"):
+                    [chunk async for chunk in opened]
+
+    asyncio.run(go())
 
 
 def test_closing_a_stream_ends_its_reader_and_leaves_the_readers_task_alone(question):

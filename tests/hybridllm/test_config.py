@@ -9,6 +9,8 @@ from hybridllm.testing import ScriptedBackend
 
 POLICY = "version: 1\nname: mine\nlabels: {order: [public, private], unlabeled: private}\nzones: {cloud: public}\ndefault: [local]\n"
 
+REMOTE = "remote:\n  base_url: https://host.example/v1\n  model: big\n  ca_file: ~/ca.pem\n"
+
 
 @pytest.fixture
 def write(tmp_path):
@@ -44,7 +46,8 @@ def test_a_whole_file(write, tmp_path, monkeypatch):
 def test_a_tilde_is_the_users_home(write, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
-    arguments = load_config(write("model: ~/m\npolicy: ~/p.yaml\ncache_dir: ~/c\n"))
+    arguments = load_config(write("model: ~/m\npolicy: ~/p.yaml\ncache_dir: ~/c\n" + REMOTE))
+    assert arguments.pop("remote").ca_file == str(tmp_path / "home/ca.pem")
     home = tmp_path / "home"
     assert arguments == {"model": str(home / "m"), "policy": str(home / "p.yaml"), "cache_dir": str(home / "c")}
 

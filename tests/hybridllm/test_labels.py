@@ -105,6 +105,21 @@ def test_a_detector_raises_and_says_where():
     assert join(request("public", text="jane@example.com"), "public").label == "public"
 
 
+@pytest.mark.parametrize(
+    ("parts", "found"),
+    [
+        (["jane@exam", "ple.com"], "email"),
+        (["4111 1111", "1111 1111"], "payment_card"),
+        (["a", "jane@example.com"], "email"),
+    ],
+)
+def test_detectors_read_the_parts_of_a_message_as_lines_and_run_together(parts, found):
+    content = [{"type": "text", "text": part} for part in parts]
+    joined = join(ChatRequest.parse([{"role": "user", "content": content}]), "public", policy=KIOSK)
+    assert joined.label == "private"
+    assert joined.sources[-1].said_by == f"detector '{found}' in messages[0].content"
+
+
 FOUND = {
     "payment_card": [
         "4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111", "order 12 4111 1111 1111 1111 now",

@@ -142,6 +142,13 @@ def test_more_tokens_than_there_is_room_for_are_cut_cold_and_warm(folders):
             assert reply.usage.total_tokens == 256
 
 
+def test_more_tokens_than_there_is_room_for_are_cut_by_the_bundled_model_too():
+    with HybridClient(cache_dir=ENGINE_CACHE) as bundled:
+        for _ in range(2):
+            reply = bundled.chat.completions.create(messages=HELLO, max_tokens=5000, temperature=0)
+            assert reply.choices[0].finish_reason in ("stop", "length")
+
+
 def test_a_request_may_name_the_model_as_the_client_did_cold_and_warm(folders):
     checkpoint, cache = folders
     with HybridClient(str(checkpoint), quant="f32", cache_dir=cache, context_tokens=256) as made:

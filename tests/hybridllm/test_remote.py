@@ -103,6 +103,9 @@ BEFORE_THE_FIRST_TOKEN = {
     "json of the wrong shape": stream(b"data: [1]\n\n"),
     "no choices": stream(b'data: {"id": 1}\n\n'),
     "wrong delta": stream(b'data: {"choices": [{"delta": {"content": 5}}]}\n\n'),
+    "a whole message instead of pieces": stream(
+        b'data: {"choices": [{"message": {"content": "canary"}, "finish_reason": "stop"}]}\n\n'
+    ),
     "empty body": stream(b""),
     "only done": stream(DONE),
     "only a role": stream(chunk("", role="assistant")),
@@ -216,6 +219,64 @@ def test_a_refusal_is_passed_on_and_nobody_else_is_asked(cloud_first, question):
     assert reply.choices[0].message.refusal == "No."
     assert reply.choices[0].message.content is None
     assert local.requests == []
+
+
+def slowly(*pieces, wait_s=0.2):
+    """One piece after the other, each later than the one before, but within the time between two pieces."""
+
+    def behave(exchange):
+        exchange.head()
+        for piece in pieces:
+            exchange.send(piece)
+            exchange.wait(wait_s)
+
+    return behave
+
+
+def piece_of(delta):
+    return b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n"
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_a_model_that_thinks_is_alive_before_and_within_its_answer(cloud_first, question, name):
+    thought, empty = piece_of({name: "Hm.", "content": None}), piece_of({"content": ""})
+    client, _ = cloud_first(
+        slowly(
+            *[thought] * 4, empty, thought, chunk("Yes"), empty, empty, empty, chunk("."), chunk(finish="stop") + DONE
+        )
+    )
+    chunks, opened = client.read(messages=question, **PUBLIC)
+    assert text_of(chunks) == "Yes."
+    assert opened.route.served_by == "remote"
+
+
+def test_a_model_that_stops_thinking_is_followed_by_the_device(cloud_first, question):
+    client, _ = cloud_first(stalls_after(piece_of({"reasoning_content": "Hm."})), remote={"first_token_timeout_s": 60})
+    began = time.monotonic()
+    reply = client.create(messages=question, **PUBLIC)
+    assert reply.route.served_by == "local"
+    assert "thought for" in reply.route.attempts[0].error
+    assert time.monotonic() - began < 3
+
+
+def test_thinking_leaves_the_device_half_of_the_time(cloud_first, question):
+    client, _ = cloud_first(slowly(*[piece_of({"reasoning_content": "Hm."})] * 40, wait_s=0.05))
+    reply = client.create(messages=question, deadline_s=1.0, **PUBLIC)
+    assert [(one.place, one.outcome) for one in reply.route.attempts] == [("remote", "failed"), ("local", "served")]
+    assert reply.route.attempts[0].duration_s < 0.9
+
+
+def test_pieces_that_are_empty_from_the_start_are_no_token(cloud_first, question):
+    client, _ = cloud_first(slowly(*[piece_of({"role": "assistant"})] * 40, wait_s=0.05))
+    assert client.create(messages=question, **PUBLIC).route.served_by == "local"
+
+
+@pytest.mark.parametrize("delta", ["", ', "delta": null'])
+def test_a_last_piece_without_a_delta_ends_a_whole_answer(cloud_first, question, delta):
+    last = f'data: {{"choices": [{{"index": 0, "finish_reason": "stop"{delta}}}]}}\n\n'.encode()
+    client, _ = cloud_first(stream(chunk("yes") + last + DONE))
+    reply = client.create(messages=question, **PUBLIC)
+    assert (reply.choices[0].message.content, reply.route.served_by) == ("yes", "remote")
 
 
 @pytest.mark.parametrize("code", [408, 409, 425, 429, 500, 502, 503])
