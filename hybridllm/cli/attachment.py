@@ -17,6 +17,7 @@ __all__ = [
     "read_bounded",
     "read_stdin",
     "read_text",
+    "reason_of",
     "text_or_file",
     "typed_path",
 ]
@@ -40,8 +41,7 @@ def read_text(path: Path) -> str:
     try:
         data = read_bounded(path)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise UnreadableTextError(f"{path} cannot be read: {reason}. Give a text file.") from None
+        raise UnreadableTextError(f"{path} cannot be read: {reason_of(error)}. Give a text file.") from None
     return decoded(data, str(path))
 
 
@@ -60,6 +60,11 @@ def read_bounded(path: Path) -> bytes:
     return data
 
 
+def reason_of(error: OSError | ValueError) -> str:
+    """Why a file cannot be used, in the system's words and without its path."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+
+
 def typed_path(text: str) -> Path:
     """The path that a person typed, with ``~`` as their home.
 
@@ -68,7 +73,7 @@ def typed_path(text: str) -> Path:
     """
     try:
         return Path(text).expanduser()
-    except RuntimeError:
+    except (RuntimeError, ValueError):  # ValueError: a zero byte in the user's name
         raise UnreadableTextError(
             f"{text} begins with the home of a user that cannot be found. Write the whole path."
         ) from None

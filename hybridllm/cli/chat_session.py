@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from hybridllm.cli.answer_view import answer_view
@@ -177,6 +178,8 @@ class ChatSession:
         except BaseException:
             client.close()
             raise
+        if client.policy.hash != self.client.policy.hash:  # its file was edited: what was said may mean something else
+            self._keep_local(self.conversation)
         self.client.close()
         self.client, self.client_options = client, options
 
@@ -190,9 +193,16 @@ class ChatSession:
         labels, now = self.client.policy.labels, self.conversation
         privacy = labels.top if stays_local else now.privacy
         if not stays_local and now.label is not None:
-            said = labels.unlabeled if privacy is None else privacy
-            privacy = privacy if labels.join(said, now.label) == said else now.label
+            given = self._given_label()
+            privacy = privacy if labels.join(given, now.label) == given else now.label
         return {"privacy": privacy, "tags": now.tags}
+
+    def _given_label(self) -> str:
+        """The label that ``--privacy`` and ``--tag`` give, or a lower one; what else may raise it is not here."""
+        labels, now = self.client.policy.labels, self.conversation
+        said = [] if now.privacy is None else [now.privacy]
+        said += [labels.tags[tag] for tag in now.tags if tag in labels.tags]
+        return reduce(labels.join, said, labels.order[0]) if said else labels.unlabeled
 
     @property
     def model_name(self) -> str:
@@ -214,19 +224,29 @@ class ChatSession:
         )
         if conversation.label is not None:
             # Something beyond label and tags raised it, which may not be here: a detector, a floor of the configuration.
-            said = policy.labels.unlabeled if now.privacy is None else now.privacy
-            same = same and policy.labels.join(said, conversation.label) == said
-        if (conversation.messages or conversation.system) and not (same and not conversation.kept_local):
-            conversation.kept_local = True
-            conversation.system_kept_local = conversation.system is not None
+            given = self._given_label()
+            same = same and policy.labels.join(given, conversation.label) == given
+        elif conversation.messages:
+            same = False
+        if self.keep_local or conversation.kept_local or not same:
+            self._keep_local(conversation)
         conversation.privacy, conversation.tags = now.privacy, now.tags
         self.conversation = conversation
         self.last_route = None
 
+    @staticmethod
+    def _keep_local(conversation: Conversation) -> None:
+        """Keep all that a conversation holds on this device, for good."""
+        conversation.kept_local = conversation.kept_local or bool(conversation.messages or conversation.system)
+        conversation.system_kept_local = conversation.system is not None
+
     def set_system(self, text: str | None) -> None:
         """Set the system message; one that is set while everything stays on this device stays for good."""
-        self.conversation.system_kept_local = text is not None and (self.keep_local or self.conversation.kept_local)
+        stays = text is not None and (self.keep_local or self.conversation.kept_local)
+        # In this order, because Ctrl-C may come in between.
+        self.conversation.system_kept_local = self.conversation.system_kept_local or stays
         self.conversation.system = text
+        self.conversation.system_kept_local = stays
 
     def save(self, path: Path) -> None:
         """Write the conversation with what it needs to keep its label when it is loaded.
@@ -301,11 +321,12 @@ class ChatSession:
             self.last_route = answer.route
         self.stats.count(answer)
         if not answer.stopped or answer.text:
-            self.conversation.add(text, answer.text)
+            # First how sensitive it is, because Ctrl-C may come in between.
             self.conversation.kept_local = self.conversation.kept_local or stays_local
             if answer.route is not None:
                 before, labels = self.conversation.label, self.client.policy.labels
                 self.conversation.label = labels.join(before or labels.order[0], answer.route.label)
+            self.conversation.add(text, answer.text)
         return answer
 
     def _stream(self, text: str, answer: Answer, show: Any, labels: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from hybridllm.cli.attachment import read_bounded
+from hybridllm.cli.attachment import read_bounded, reason_of
 from hybridllm.cli.mistakes import CommandError
 from local_runtime.files import write_atomically
 
@@ -90,10 +90,12 @@ class Conversation:
         try:
             if path.is_dir():
                 raise ConversationFileError(f"{path} is a folder. Give a file's name.")
+            if path.exists() and not path.is_file():
+                raise ConversationFileError(f"{path} is a device or a pipe. Give a file's name.")
             write_atomically(path, (json.dumps(record, ensure_ascii=False, indent=2) + "\n").encode())
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ConversationFileError(
-                f"{path} cannot be written: {error.strerror or error}. Choose another place."
+                f"{path} cannot be written: {reason_of(error)}. Choose another place."
             ) from None
 
     @classmethod
@@ -104,18 +106,20 @@ class Conversation:
             ConversationFileError: There is no such file, or it is not a saved conversation.
         """
         try:
-            record = json.loads(read_bounded(path).decode())
-        except OSError as error:
+            data = read_bounded(path)
+        except (OSError, ValueError) as error:
             raise ConversationFileError(
-                f"{path} cannot be read: {error.strerror or error}. Give the path of a saved conversation."
+                f"{path} cannot be read: {reason_of(error)}. Give the path of a saved conversation."
             ) from None
+        try:
+            record = json.loads(data.decode())
+            problem = _problem(record)
         except ValueError as error:
             raise ConversationFileError(f"{path} is not JSON: {error}. Give a file that /save wrote.") from None
         except RecursionError:
             raise ConversationFileError(
                 f"{path} is not a saved conversation: it is nested too deeply. Give a file that /save wrote."
             ) from None
-        problem = _problem(record)
         if problem:
             raise ConversationFileError(f"{path} is not a saved conversation: {problem}. Give a file that /save wrote.")
         return cls(

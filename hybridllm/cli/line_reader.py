@@ -93,7 +93,8 @@ class _PlainReader:
                 if self._asking:
                     raise
                 # The input is at its end, so this is all of the message.
-                text = text.lstrip().removeprefix(_QUOTE).removesuffix("\\")
+                quoted = text.lstrip().startswith(_QUOTE)
+                text = text.lstrip().removeprefix(_QUOTE) if quoted else text.removesuffix("\\")
                 break
         if self._history is not None and text.strip():
             self._history.store_string(text)
@@ -137,7 +138,7 @@ class _EditorReader:
         )
 
     def read(self) -> str:
-        return _assemble(self._session.prompt("> "))
+        return _assemble(argument_text(self._session.prompt("> "), "What you typed"))
 
 
 def _key_bindings() -> KeyBindings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -70,18 +71,23 @@ class Repl:
         """Read and answer until the person leaves or the input ends; a mistake is said and the chat goes on.
 
         Returns:
-            The exit status: that of the last message or command where nobody sits there to see how it went.
+            The exit status. Where nobody sits there to see how it went, that of what failed last, unless a later message
+            was answered.
         """
-        if self._terminal.can_ask:
-            self._terminal.note(
-                f"Chatting with {self._session.model_name}. /help shows what you can do, Ctrl-D leaves."
-            )
+        with suppress(KeyboardInterrupt):  # it cuts the greeting short, nothing else
+            self._greet()
         while self._going:
             try:
                 self._turn()
             except KeyboardInterrupt:  # a second Ctrl-C, while the first one was being answered
                 continue
         return ExitCode.OK if self._failure is None or self._terminal.can_ask else _exit_code(self._failure)
+
+    def _greet(self) -> None:
+        if self._terminal.can_ask:
+            self._terminal.note(
+                f"Chatting with {self._session.model_name}. /help shows what you can do, Ctrl-D leaves."
+            )
 
     def _turn(self) -> None:
         try:
@@ -105,8 +111,6 @@ class Repl:
                 self._terminal.note("/new starts a new conversation; /save PATH keeps this one.")
         except KeyboardInterrupt:
             self._terminal.note("Stopped.")
-        else:
-            self._failure = None
 
     def _say_mistake(self, error: Exception) -> None:
         self._failure = error
@@ -125,6 +129,7 @@ class Repl:
 
     def _ask(self, text: str, *, kept_local: bool = False) -> None:
         answer = self._session.ask(text, kept_local=kept_local)
+        self._failure = None
         if answer.stopped:
             self._terminal.note("Stopped. /regen answers again.")
         if answer.route is not None:
@@ -193,8 +198,8 @@ class Repl:
             return
         path = typed_path(argument)
         text = framed_file(path)
-        self._attached += text
         self._attached_stays = self._attached_stays or self._session.stays_local
+        self._attached += text
         self._terminal.line(f"{path.name} ({len(text)} characters) goes with your next message.")
 
     def _regen(self, _argument: str) -> None:
@@ -225,7 +230,7 @@ class Repl:
         loaded = Conversation.load(typed_path(argument))
         self._session.adopt(loaded)
         self._detach()
-        stays = " It stays on this device." if loaded.kept_local else ""
+        stays = " It stays on this device." if loaded.stays_local else ""
         self._terminal.line(f"Going on with {len(loaded.messages)} messages.{stays}")
 
     def _new(self, _argument: str) -> None:

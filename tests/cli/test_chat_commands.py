@@ -6,6 +6,7 @@ import pytest
 
 from hybridllm.testing import ScriptedReply
 from tests.cli.programs import Program
+from tests.hybridllm.loopback import LoopbackServer, answer
 
 
 def converse(program, *lines, argv=()):
@@ -244,6 +245,52 @@ def test_what_was_set_while_everything_stayed_here_stays(tmp_path, lines):
     assert result.stderr.count("Answered by this device") == 1 + ("Hi" in lines)
 
 
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("/local on", "/system SECRET", "/local off"),
+        ("/local on", "/system SECRET", "Hi", "/local off", "/new"),
+        ("/local on", "/file {secret}", "/local off"),
+        ("/load {kept}",),
+        ("/load {kept}", "/new"),
+    ],
+)
+def test_no_byte_of_what_stays_reaches_the_remote(tmp_path, lines):
+    secret, kept = tmp_path / "secret.txt", tmp_path / "kept.json"
+    secret.write_text("SECRET")
+    with LoopbackServer(answer("From afar.")) as server:
+        argv = ["--remote-url", server.base_url, *REMOTE[2:], "--privacy", "public"]
+        converse(Program("ok"), "/local on", "/system SECRET", "Hi", f"/save {kept}", argv=argv)
+        typed = [line.format(secret=secret, kept=kept) for line in lines]
+        assert "From afar." not in converse(Program("ok"), *typed, "Hello", argv=argv).stdout
+        assert (server.connections, server.received) == (0, b"")
+        assert converse(Program("ok"), "Hello", argv=argv).stdout == "From afar.\n"  # the remote is there
+
+
+def test_a_conversation_loaded_while_everything_stayed_here_stays(tmp_path):
+    path, argv = tmp_path / "chat.json", [*REMOTE, "--privacy", "public"]
+    converse(Program("ok"), "hello", f"/save {path}", argv=argv)
+    result = converse(Program(), "/local on", f"/load {path}", "/local off", "/route more", argv=argv)
+    assert "It stays on this device." in result.stdout
+    assert "Would ask:   this device\n" in result.stdout
+
+
+def test_another_policy_under_the_same_name_keeps_what_was_said_here(tmp_path):
+    policy = tmp_path / "p.yaml"
+    argv = write_policy(policy, unlabeled="public", tags="{notes: private}")
+    program = Program("ok")
+    real_open = program.open_client
+
+    def open_client(options, on_progress):
+        if options.model == "other":  # the file was edited in the meantime
+            write_policy(policy, unlabeled="public", tags="{notes: public}")
+        return real_open(options, on_progress)
+
+    program.open_client = open_client
+    result = converse(program, "/system harmless", "/model other", "/route x", "/new", "/route x", argv=argv)
+    assert result.stdout.count("Would ask:   this device\n") == 2
+
+
 def test_a_system_message_set_later_is_free_again(tmp_path):
     result = converse(
         Program(), "/local on", "/system a secret", "/local off", "/system harmless", "/route x",
@@ -279,6 +326,28 @@ def test_a_saved_conversation_keeps_its_label_under_another_policy(tmp_path, str
     assert "Would ask:   this device\n" in loaded.stdout
 
 
+@pytest.mark.parametrize(
+    ("change", "stays"),
+    [({}, False), ({"label": None}, True), ({"label": "private"}, True), ({"label": "unheard of"}, True),
+     ({"policy_hash": None}, True), ({"policy_hash": "other", "label": "unheard of"}, True)],
+)  # fmt: skip
+@pytest.mark.parametrize("options", [("--privacy", "public"), ("--tag", "faq")])
+def test_a_saved_label_has_to_be_one_that_is_given_here(tmp_path, options, change, stays):
+    path = tmp_path / "chat.json"
+    argv = (*write_policy(tmp_path / "a.yaml", unlabeled="private", tags="{faq: public}"), *options)
+    converse(Program("ok"), "/system harmless", f"/save {path}", argv=argv)
+    record = json.loads(path.read_text())
+    record["messages"] = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    path.write_text(json.dumps({**record, "label": "public", **change}))
+    result = converse(Program("ok"), f"/load {path}", "/local", "/route more", argv=argv)
+    assert ("It stays on this device." in result.stdout) is stays
+    assert ("Would ask:   this device\n" in result.stdout) is stays
+    if stays:  # and it can be gone on with
+        answered = converse(Program("fine"), f"/load {path}", "more", f"/save {path}", argv=argv)
+        assert answered.exit_code == 0
+        assert json.loads(path.read_text())["label"] == "private"
+
+
 def test_a_detector_s_label_outlives_the_message_that_is_taken_back():
     argv = [*REMOTE, "--privacy", "public"]
     result = converse(Program("ok"), "card 4111 1111 1111 1111", "/route harmless", argv=argv)
@@ -288,15 +357,17 @@ def test_a_detector_s_label_outlives_the_message_that_is_taken_back():
 @pytest.mark.parametrize(
     "command",
     ["/file ~nosuchuser/x", "/save ~nosuchuser/x", "/load ~nosuchuser/x", "/system @~nosuchuser/x",
-     "/save " + 300 * "x", "/load {deep}", "/load {surrogate}", "/load {huge}", "/file {huge}"],
+     "/save " + 300 * "x", "/file " + 300 * "x", "/load " + 300 * "x", "/load {deep}", "/load {nested}",
+     "/load {surrogate}", "/load {huge}", "/file {huge}", "/file /dev/zero", "/load /dev/zero"],
 )  # fmt: skip
 def test_a_mistyped_file_is_one_line_and_the_chat_goes_on(tmp_path, command):
-    files = {name: tmp_path / name for name in ("deep", "surrogate", "huge")}
+    files = {name: tmp_path / name for name in ("deep", "nested", "surrogate", "huge")}
     files["deep"].write_text(200_000 * "[")
     saved = {"hybridllm_conversation": 1, "privacy": None, "tags": [], "kept_local": False, "system": None}
     files["surrogate"].write_text(
         json.dumps({**saved, "messages": [{"role": "user", "content": "\ud800"}, {"role": "assistant", "content": ""}]})
     )
+    files["nested"].write_text(json.dumps(saved)[:-1] + ', "messages": ' + 900 * "[" + 900 * "]" + "}")
     with files["huge"].open("wb") as file:
         file.truncate(2**33)
     result = converse(Program("still here"), command.format(**files), "Hello")
@@ -306,7 +377,7 @@ def test_a_mistyped_file_is_one_line_and_the_chat_goes_on(tmp_path, command):
     assert "internal error" not in result.stderr
 
 
-@pytest.mark.parametrize(("typed", "said"), [('"""\nhello\n', "hello"), ("hello \\", "hello")])
+@pytest.mark.parametrize(("typed", "said"), [('"""\nhello\n', "hello"), ("hello \\", "hello"), ('"""\nC:\\', "C:\\")])
 def test_the_end_of_a_pipe_ends_an_unfinished_message(typed, said):
     program = Program("ok")
     result = program.run("chat", stdin=typed)
@@ -315,7 +386,10 @@ def test_the_end_of_a_pipe_ends_an_unfinished_message(typed, said):
 
 
 def test_a_piped_conversation_ends_with_the_code_of_its_last_message():
-    assert converse(Program("ok"), "hello", argv=["--privacy", "nonsense"]).exit_code == 2
+    nonsense = ["--privacy", "nonsense"]
+    assert converse(Program("ok"), "hello", argv=nonsense).exit_code == 2
+    assert converse(Program("ok"), "hello", "", "/stats", "/exit", argv=nonsense).exit_code == 2
+    assert converse(Program("ok"), "hello", "/load /no/such/file").exit_code == 2
     assert converse(Program("ok"), "/nonsense", "hello").exit_code == 0
 
 

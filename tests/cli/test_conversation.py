@@ -54,7 +54,20 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(tmp_path):
         Conversation().save(path)
     with pytest.raises(ConversationFileError, match="cannot be written"):
         Conversation().save(Path(__file__) / "chat.json")
+    with pytest.raises(ConversationFileError, match="cannot be written"):
+        Conversation("half a character: \ud800").save(tmp_path / "chat.json")
+    with pytest.raises(ConversationFileError, match="cannot be written"):
+        Conversation().save(tmp_path / "zero\0byte")
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="named pipes are POSIX's")
+def test_saving_replaces_no_device_and_no_pipe(tmp_path):
+    path = tmp_path / "pipe"  # not a device of this machine: a save that replaces it would do harm
+    os.mkfifo(path)
+    with pytest.raises(ConversationFileError, match="is a device or a pipe"):
+        Conversation().save(path)
+    assert path.is_fifo()
 
 
 def good_record():
