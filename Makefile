@@ -60,7 +60,7 @@ parity: pyproject.toml constraints.txt ## compare logits with the real transform
 	@.venv-parity/bin/python $(INSTALL) torch==2.13.0 "transformers>=5,<6" -e '.[dev]'
 	@.venv-parity/bin/python -m pytest -q -m parity
 
-train-model: ## make the bundled model again, on every GPU that answers (20 minutes on two H100)
+train-model: ## make the bundled model again, on every GPU that answers (25 minutes on two H100)
 	@test -x .venv-train/bin/pip || { $(call make_venv,.venv-train); }
 	@.venv-train/bin/python $(INSTALL) torch==2.13.0 -e .
 	@$(TRAIN) --out training/out/first --pause-at 20200 --dialogues 0

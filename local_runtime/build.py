@@ -24,7 +24,7 @@ from local_runtime.models.registry import model_weight_specs
 from local_runtime.options import Progress
 from local_runtime.target import ResolvedTarget, detect_cpu_target, require_runnable, resolve_target
 from local_runtime.versions import ARTIFACT_FORMAT, CONVERTED_BY, code_digest
-from local_runtime.weights import WeightsManifest, convert, open_weights, plan, plan_manifest, source_fingerprint
+from local_runtime.weights import WeightsManifest, convert, open_weights, plan, plan_manifest
 
 if TYPE_CHECKING:
     from local_runtime.quantization import Quantization
@@ -61,7 +61,7 @@ def _entries(request: BuildRequest, checkpoint: Checkpoint, target: ResolvedTarg
     weights_key = cache_key(
         {
             "format": ARTIFACT_FORMAT,
-            "source": source_fingerprint(checkpoint),
+            "source": checkpoint.fingerprint(),
             "quant": request.quant,
             "layout": target.layout,
             "code": code_digest(CONVERTED_BY),

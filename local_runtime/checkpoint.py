@@ -149,22 +149,32 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """A hash that changes when the weights do, without reading all of them.
 
-        It covers the configuration, and of every shard the name, size, modification time, the place of every tensor and
-        its first 4 KiB.
+        It covers the configuration, and of every shard the name, size, modification time, the place of every tensor, and
+        4 KiB of its beginning, its middle and its end.
+
+        Raises:
+            CheckpointError: A file cannot be read.
         """
         digest = hashlib.sha256()
         digest.update(json.dumps(self.config.to_dict(), sort_keys=True).encode())
         by_file: dict[Path, list[StoredTensor]] = {}
         for stored in self.tensors.values():
             by_file.setdefault(stored.file, []).append(stored)
-        for file in sorted(by_file):
-            stat = file.stat()
-            digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-            with file.open("rb") as stream:
-                for stored in sorted(by_file[file], key=lambda tensor: tensor.offset):
-                    digest.update(f"{stored.name} {stored.dtype} {stored.shape} {stored.offset}\n".encode())
-                    stream.seek(stored.offset)
-                    digest.update(stream.read(min(_SAMPLE_BYTES, stored.nbytes)))
+        try:
+            for file in sorted(by_file):
+                stat = file.stat()
+                digest.update(f"{file.name} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+                with file.open("rb") as stream:
+                    for stored in sorted(by_file[file], key=lambda tensor: tensor.offset):
+                        digest.update(f"{stored.name} {stored.dtype} {stored.shape} {stored.offset}\n".encode())
+                        for start in (0, stored.nbytes // 2, max(0, stored.nbytes - _SAMPLE_BYTES)):
+                            stream.seek(stored.offset + start)
+                            digest.update(stream.read(min(_SAMPLE_BYTES, stored.nbytes - start)))
+        except OSError as error:
+            raise CheckpointError(
+                f"The weights in {self.folder} cannot be read: {error.strerror or error}.",
+                "Copy or download the checkpoint again.",
+            ) from error
         return digest.hexdigest()
 
     def parameter_count(self, specs: Iterable[WeightSpec]) -> int:

@@ -9,7 +9,6 @@ nobody reads yet: :func:`local_runtime.artifact.build_entry` gives it its final 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import zlib
@@ -38,7 +37,7 @@ from local_runtime.quantization import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from local_runtime.checkpoint import Checkpoint, StoredTensor
+    from local_runtime.checkpoint import Checkpoint
     from local_runtime.models.spec import WeightSpec
 
 __all__ = [
@@ -50,7 +49,6 @@ __all__ = [
     "open_weights",
     "plan",
     "plan_manifest",
-    "source_fingerprint",
 ]
 
 WEIGHTS_FILE = "weights.bin"
@@ -63,7 +61,6 @@ _ALIGNMENT = 4096
 # Rows are read so that a block is about this many values: 16 MiB as float32, which bounds the converter's memory.
 _BLOCK_VALUES = 4 * 1024 * 1024
 _SPARE_DISK_BYTES = 16 * 1024 * 1024
-_SAMPLE_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ class WeightsManifest:
         key: The name of the cache entry that this was made for; empty outside a cache.
         quant: ``q4``, ``f16`` or ``f32``.
         layout: ``cpu-tiled`` or ``row-major``.
-        fingerprint: `source_fingerprint` of the checkpoint.
+        fingerprint: `Checkpoint.fingerprint` of the source.
         total_bytes: Size of ``weights.bin``.
         entries: The arrays, in the order of the compiled functions' parameters.
     """
@@ -172,36 +169,7 @@ def plan_manifest(
     """
     entries = plan(specs, quant, layout)
     total_bytes = entries[-1].offset + -(-entries[-1].nbytes // _ALIGNMENT) * _ALIGNMENT
-    return WeightsManifest(
-        MANIFEST_VERSION, key, quant, layout, source_fingerprint(checkpoint), total_bytes, tuple(entries)
-    )
-
-
-def source_fingerprint(checkpoint: Checkpoint) -> str:
-    """A hash that changes when the weights do: `Checkpoint.fingerprint` and 4 KiB of each tensor's middle and of its end.
-
-    The fingerprint itself reads only the first 4 KiB of each; a change further on may keep size and modification time.
-
-    Raises:
-        CheckpointError: A file of the checkpoint cannot be read.
-    """
-    try:
-        digest = hashlib.sha256(checkpoint.fingerprint().encode())
-        by_file: dict[Path, list[StoredTensor]] = {}
-        for tensor in checkpoint.tensors.values():
-            by_file.setdefault(tensor.file, []).append(tensor)
-        for file in sorted(by_file):
-            with file.open("rb") as stream:
-                for tensor in sorted(by_file[file], key=lambda stored: stored.offset):
-                    for start in (tensor.nbytes // 2, max(0, tensor.nbytes - _SAMPLE_BYTES)):
-                        stream.seek(tensor.offset + start)
-                        digest.update(stream.read(min(_SAMPLE_BYTES, tensor.nbytes - start)))
-    except OSError as error:
-        raise CheckpointError(
-            f"The weights in {checkpoint.folder} cannot be read: {error.strerror or error}.",
-            "Copy or download the checkpoint again.",
-        ) from error
-    return digest.hexdigest()
+    return WeightsManifest(MANIFEST_VERSION, key, quant, layout, checkpoint.fingerprint(), total_bytes, tuple(entries))
 
 
 def convert(

@@ -227,7 +227,7 @@ def _without_repeats(section: Section, seen: set[str]) -> Section:
     return replace(section, records=tuple(records))
 
 
-def _made_up_mark(rng: random.Random, lead: str = " ") -> str:
+def made_up_mark(rng: random.Random, lead: str = " ") -> str:
     """A separator that nobody has thought of, such as " =: ", and none that is kept for the evaluation."""
     while True:
         mark = lead + "".join(rng.choices(MARKS, k=rng.choice((1, 1, 2, 2, 3)))) + " "
@@ -301,9 +301,9 @@ def _section(draw: Draw, section: Section) -> str:
     bullet = rng.choice(HELD_BULLETS if held else TRAIN_BULLETS)
     colon = rng.choice(HELD_COLONS if held else TRAIN_COLONS)
     if draw.split == "train" and rng.random() < 0.2:
-        colon = _made_up_mark(rng)
+        colon = made_up_mark(rng)
     if draw.split == "train" and rng.random() < 0.1:
-        bullet = _made_up_mark(rng, lead="")
+        bullet = made_up_mark(rng, lead="")
     bold = kind in ("line", "flat") and rng.random() < 0.12
     titled = section.sort not in ("key", "topic") or rng.random() < 0.4
     title = draw.say(TITLES).format(t=rng.choice(section.titles)) + "\n" if titled else ""
@@ -315,7 +315,7 @@ def _section(draw: Draw, section: Section) -> str:
         columns, rows = _grid(draw, section)
         separator = rng.choice((", ", "; ", "\t"))
         if draw.split == "train" and rng.random() < 0.4:
-            separator = _made_up_mark(rng)
+            separator = made_up_mark(rng)
         return title + "\n".join(separator.join(cells) for cells in ([columns] if rng.random() < 0.7 else []) + rows)
     if kind == "joined":
         mark = rng.choice((", ", "; ", " | ", ", "))

@@ -34,7 +34,7 @@ BOS_ID, PAD_ID = SPECIAL_TOKENS.index(BOS), SPECIAL_TOKENS.index(PAD)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a training run is made of. The defaults made the bundled weights.
+    """What a training run is made of. The defaults, paused at step 20,200, made the first stage of the bundled weights.
 
     Attributes:
         pause_at, limit_s: the run pauses after this step, or when this time is up; `resume` goes on from there.

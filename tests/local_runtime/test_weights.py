@@ -33,7 +33,6 @@ from local_runtime.weights import (
     convert,
     open_weights,
     plan,
-    source_fingerprint,
 )
 from tests.local_runtime.checkpoints import checkpoint_tensors, llama_config, qwen2_config, write_checkpoint
 
@@ -283,12 +282,12 @@ def test_a_change_in_any_third_of_a_tensor_is_noticed(tmp_path: Path, place: flo
     folder = write_checkpoint(tmp_path / "model", llama_config())
     stored = Checkpoint.open(folder).tensors["model.embed_tokens.weight"]
     assert stored.nbytes > 3 * 4096
-    before, times = source_fingerprint(Checkpoint.open(folder)), stored.file.stat()
+    before, times = Checkpoint.open(folder).fingerprint(), stored.file.stat()
     with stored.file.open("r+b") as stream:
         stream.seek(stored.offset + int(place * (stored.nbytes - 4)))
         stream.write(np.float32(9).tobytes())
     os.utime(stored.file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert source_fingerprint(Checkpoint.open(folder)) != before
+    assert Checkpoint.open(folder).fingerprint() != before
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from training.dialogues import FACT_CATEGORIES, Dialogue, draw_dialogue
 from training.lexicon import Draw, is_held_out
 from training.phrasings import Phrasings, is_held_out_wording, phrasings
 from training.schedules import draw_schedule
-from training.sheets import draw_sheet
+from training.sheets import HELD_BULLETS, HELD_COLONS, draw_sheet, made_up_mark
 
 SEEDS = range(250)
 
@@ -170,6 +170,14 @@ def test_every_attribute_keeps_questions_for_the_evaluation() -> None:
         assert not train & held, attribute.name
         prose_train = {attribute.prose.pick(rng, "train") for _ in range(300)}
         assert not prose_train & {attribute.prose.pick(rng, "held") for _ in range(300)}, attribute.name
+
+
+def test_made_up_separators_are_none_of_those_kept_for_the_evaluation() -> None:
+    rng = random.Random(0)
+    marks = {made_up_mark(rng, lead) for lead in ("", " ") for _ in range(5000)}
+    assert len(marks) > 1000
+    assert marks.isdisjoint(HELD_COLONS)
+    assert marks.isdisjoint(HELD_BULLETS)
 
 
 # --- parts -----------------------------------------------------------------------------------------------------
