@@ -138,7 +138,7 @@ def _detected(policy: Policy, request: ChatRequest) -> str | None:
 
     for path, text in (*request.texts(), *_run_together(request)):
         try:
-            name = detect(policy.detectors, text)
+            name = detect([detector.name for detector in policy.detectors], text)
         except Exception:  # noqa: BLE001 - whatever went wrong, the safe reading is that there was something
             return f"a detector failed on {path}"
         if name is not None:

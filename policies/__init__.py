@@ -3,9 +3,9 @@
 from policies.condition import OPERATORS, Condition
 from policies.decision import Decision, RuleVerdict, StruckOut, decide
 from policies.errors import PolicyFileError
-from policies.facts import CONNECTIVITY, FACT_KINDS, WEEKDAYS, Facts, Place
-from policies.loader import DETECTORS, load_policy, parse_policy, preset_names
-from policies.schema import DEVICE_ZONE, LOCAL, Labels, Policy, Rule
+from policies.facts import CONNECTIVITY, FACT_KINDS, WEEKDAYS, FactError, Facts, Place
+from policies.loader import load_policy, parse_policy, preset_names
+from policies.schema import DETECTORS, DEVICE_ZONE, LOCAL, Detector, Guarantee, Labels, Policy, Rule
 
 __all__ = [
     "CONNECTIVITY",
@@ -17,7 +17,10 @@ __all__ = [
     "WEEKDAYS",
     "Condition",
     "Decision",
+    "Detector",
+    "FactError",
     "Facts",
+    "Guarantee",
     "Labels",
     "Place",
     "Policy",

@@ -4,6 +4,8 @@ What stands above every policy is here and in ``Policy.may_see``, not in any fil
 
 - a place whose zone may not see the request's label is struck out, whatever the rule said;
 - the most sensitive label never goes to a zone other than the device;
+- a rule that redacts lets a place see what is left when the finds of the named detectors are taken out, and for that the
+  label counts that everybody else gives: what a caller labelled cannot be redacted away;
 - the device is always a candidate, the last one where a route leaves it out, unless it cannot serve the request at all:
   the prompt leaves no room for a single token, or a capability is lacking.
 """
@@ -82,6 +84,15 @@ class Decision:
     struck_out: tuple[StruckOut, ...]
     """Places that the route named and that were struck out."""
 
+    redact: tuple[str, ...]
+    """Detectors whose finds are replaced by placeholders for the places in ``redacted_places``."""
+
+    redacted_places: tuple[str, ...]
+    """Candidates that may see the redacted text only."""
+
+    redacted_label: str
+    """The label of that text; empty where nothing is redacted."""
+
     policy_name: str
     """Name of the policy."""
 
@@ -90,6 +101,10 @@ class Decision:
 
     _policy: Policy = field(repr=False, compare=False)
     _facts: Facts = field(repr=False, compare=False)
+
+    def label_for(self, place: str) -> str:
+        """The label of what a candidate gets to see."""
+        return self.redacted_label if place in self.redacted_places else self.label
 
     @property
     def trace(self) -> tuple[RuleVerdict, ...]:
@@ -124,6 +139,9 @@ class Decision:
             "rule_index": self.rule_index,
             "location": self.location,
             "candidates": list(self.candidates),
+            "redact": list(self.redact),
+            "redacted_places": list(self.redacted_places),
+            "redacted_label": self.redacted_label,
             "struck_out": [{"place": out.place, "why": out.why, "code": out.code} for out in self.struck_out],
         }
 
@@ -155,13 +173,20 @@ def decide(policy: Policy, facts: Facts) -> Decision:
             break
     if rule_index is None:
         name, route, location = "default", policy.default, policy.default_location
+        redact: tuple[str, ...] = ()
     else:
         rule = policy.rules[rule_index]
-        name, route, location = rule.name, rule.route, rule.location
+        name, route, location, redact = rule.name, rule.route, rule.location, rule.redact
+    redacted_label = _redacted_label(policy, facts, redact) if redact and facts.detected else label
     candidates: list[str] = []
     struck_out: list[StruckOut] = []
+    redacted_places: list[str] = []
     for place_name in route if LOCAL in route else (*route, LOCAL):
         reason = _reason_against(policy, facts, label, place_name)
+        if reason is not None and reason.code == "label" and redacted_label != label:
+            reason = _reason_against(policy, facts, redacted_label, place_name)
+            if reason is None:
+                redacted_places.append(place_name)
         if reason is None:
             candidates.append(place_name)
         else:
@@ -173,11 +198,24 @@ def decide(policy: Policy, facts: Facts) -> Decision:
         location=location,
         label=label,
         struck_out=tuple(struck_out),
+        redact=redact if redacted_places else (),
+        redacted_places=tuple(redacted_places),
+        redacted_label=redacted_label if redacted_places else "",
         policy_name=policy.name,
         policy_hash=policy.hash,
         _policy=policy,
         _facts=facts,
     )
+
+
+def _redacted_label(policy: Policy, facts: Facts, redact: tuple[str, ...]) -> str:
+    """The label of a request without what some of the policy's detectors found in it."""
+    labels, raises_to = policy.labels, policy.detector_labels
+    label = labels.join(labels.order[0], facts.declared_label or labels.top)
+    for name in facts.detected or ():
+        if name not in redact:
+            label = labels.join(label, raises_to.get(name, labels.top))
+    return label
 
 
 def _values(facts: Facts, label: str) -> FactValues:

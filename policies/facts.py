@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Literal
 
-__all__ = ["CONNECTIVITY", "FACT_KINDS", "WEEKDAYS", "FactKind", "FactValues", "Facts", "Place"]
+__all__ = ["CONNECTIVITY", "FACT_KINDS", "TIME", "WEEKDAYS", "FactError", "FactKind", "FactValues", "Facts", "Place"]
 
 CONNECTIVITY = ("online", "degraded", "captive", "offline")
 """States of the way to the remote; ``captive`` means that somebody else answers in its name."""
@@ -16,6 +17,9 @@ WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 FactKind = Literal["number", "boolean", "connectivity", "weekday", "time", "label", "words"]
 """What a fact's value is, and so which operators a condition on it may use."""
+
+TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+"""A time of day."""
 
 FactValues = tuple[Any, ...]
 """The values of all facts in the order of ``FACT_KINDS``: read once for a decision, then indexed."""
@@ -50,8 +54,15 @@ class Facts:
     """The request's label after joining all sources; None, or one that the policy does not know, counts as the most
     sensitive, for rules as well."""
 
+    declared_label: str | None = None
+    """The label that everybody but the detectors gives: what redaction cannot get below. None counts as the most sensitive
+    where a place is to get the redacted text."""
+
     tags: frozenset[str] | None = None
     """Tags that the caller gave."""
+
+    detected: frozenset[str] | None = None
+    """Names of the detectors that found something."""
 
     connectivity: str | None = None
     """One of ``CONNECTIVITY``."""
@@ -134,10 +145,78 @@ class Facts:
         ]
         return known
 
+    @classmethod
+    def from_dict(cls, values: object) -> Facts:
+        """Facts from what ``to_dict`` gives, such as the line of a decision log; what is missing or null is unknown.
+
+        Raises:
+            FactError: Something in it is not a fact; names which, and what was expected.
+        """
+        if not isinstance(values, dict):
+            raise FactError(f"facts are a {type(values).__name__}, expected an object.")
+        known: dict[str, Any] = {}
+        for name, value in values.items():
+            if name == "places":
+                known["places"] = _places_from(value)
+            elif name not in FACT_KINDS:
+                raise FactError(f"{str(name)[:40]!r} is not a fact.")
+            elif value is not None:
+                known[name] = _fact_from(name, FACT_KINDS[name], value)
+        return cls(**known)
+
+
+class FactError(ValueError):
+    """Values that are no facts; the message is one sentence."""
+
+
+def _fact_from(name: str, kind: FactKind, value: object) -> Any:
+    if kind == "number":
+        right = isinstance(value, int | float) and not isinstance(value, bool)
+    elif kind == "boolean":
+        right = isinstance(value, bool)
+    elif kind == "words":
+        if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+            raise FactError(f"{name} is not a list of words.")
+        return frozenset(value)
+    elif kind == "time":
+        right = isinstance(value, str) and TIME.fullmatch(value) is not None
+    else:
+        choices = {"connectivity": CONNECTIVITY, "weekday": WEEKDAYS}.get(kind)
+        right = isinstance(value, str) and (choices is None or value in choices)
+    if not right:
+        raise FactError(f"{name} is not a {kind}.")
+    return value
+
+
+def _places_from(value: object) -> tuple[Place, ...]:
+    if not isinstance(value, list):
+        raise FactError("places is not a list.")
+    places = []
+    for index, given in enumerate(value):
+        if not isinstance(given, dict):
+            raise FactError(f"places[{index}] is not an object.")
+        fields = dict(given)
+        for name in fields:
+            if name not in Place.__dataclass_fields__:
+                raise FactError(f"places[{index}] has an unknown field {str(name)[:40]!r}.")
+        for name, required in (("name", True), ("zone", True), ("unavailable", False)):
+            if not isinstance(fields.get(name, None if required else ""), str):
+                raise FactError(f"places[{index}].{name} is not text.")
+        context = fields.get("context_tokens")
+        if context is not None and (not isinstance(context, int) or isinstance(context, bool)):
+            raise FactError(f"places[{index}].context_tokens is not a whole number.")
+        capabilities = fields.get("capabilities")
+        if capabilities is not None:
+            fields["capabilities"] = _fact_from(f"places[{index}].capabilities", "words", capabilities)
+        places.append(Place(**fields))
+    return tuple(places)
+
 
 FACT_KINDS: dict[str, FactKind] = {
     "label": "label",
+    "declared_label": "label",
     "tags": "words",
+    "detected": "words",
     "connectivity": "connectivity",
     "memory_headroom_mib": "number",
     "device_memory_headroom_mib": "number",

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from policies.condition import OPERATORS, SEVERAL, Condition, Operand, compile_condition
 from policies.errors import PolicyFileError
-from policies.facts import CONNECTIVITY, FACT_KINDS, WEEKDAYS, FactKind
-from policies.schema import DEVICE_ZONE, LOCAL, Labels, Policy, Rule
+from policies.facts import CONNECTIVITY, FACT_KINDS, TIME, WEEKDAYS, FactKind
+from policies.schema import ADDRESSES, DETECTORS, DEVICE_ZONE, LOCAL, Detector, Guarantee, Labels, Policy, Rule
 from policies.yaml_document import DocumentNode, did_you_mean, read_document, read_document_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["DETECTORS", "REMOTE", "load_policy", "parse_policy", "preset_names"]
+__all__ = ["REMOTE", "load_policy", "parse_policy", "preset_names"]
 
 REMOTE = "remote"
 """Name of the remote place, unless the operator gave it another."""
 
-DETECTORS = ("payment_card", "national_id", "iban", "email", "phone")
-"""Detectors that a policy may name."""
-
 _PRESETS = Path(__file__).parent / "presets"
-_KEYS = ("version", "name", "description", "labels", "zones", "detectors", "rules", "default")
+_KEYS = ("version", "name", "description", "labels", "zones", "detectors", "rules", "default", "guarantees")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_TIME = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
+_MOST_WORDS = 1000
+_LONGEST_PATTERN = 1000
 
 
 def preset_names() -> tuple[str, ...]:
@@ -76,13 +75,18 @@ def _build(top: DocumentNode, places: Collection[str]) -> Policy:
         )
     labels = _labels(keys["labels"])
     known_places = (LOCAL, *(place for place in places if place != LOCAL))
+    zones, addresses = _zones(keys["zones"], labels)
+    detectors = _detectors(keys["detectors"], labels) if "detectors" in keys else ()
+    known_detectors = tuple(detector.name for detector in detectors)
     return Policy(
         name=_name(keys["name"]),
         description=keys["description"].text() if "description" in keys else "",
         labels=labels,
-        zones=_zones(keys["zones"], labels),
-        detectors=_words(keys["detectors"], DETECTORS, "detector", may_be_empty=True) if "detectors" in keys else (),
-        rules=_rules(keys["rules"], labels, known_places) if "rules" in keys else (),
+        zones=zones,
+        addresses=addresses,
+        detectors=detectors,
+        rules=_rules(keys["rules"], labels, known_places, known_detectors) if "rules" in keys else (),
+        guarantees=_guarantees(keys["guarantees"], labels, zones) if "guarantees" in keys else (),
         default=_words(keys["default"], known_places, "place"),
         file=top.file,
         default_location=keys["default"].location,
@@ -115,49 +119,105 @@ def _labels(node: DocumentNode) -> Labels:
     return Labels(tuple(order), keys["unlabeled"].choice(order, "label"), tags)
 
 
-def _zones(node: DocumentNode, labels: Labels) -> dict[str, str]:
+def _zones(node: DocumentNode, labels: Labels) -> tuple[dict[str, str], dict[str, str]]:
+    """The ceilings of the zones, and the addresses of those that say something about them."""
     zones: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     for zone, ceiling in node.entries().items():
         if zone == DEVICE_ZONE:
             ceiling.fail("the device sees every label and has no ceiling.", "Leave this zone out.")
         if not _NAME.fullmatch(zone):
             ceiling.fail("a zone's name has letters, digits, '-', '_' and '.', at most 64 of them.")
+        if ceiling.is_mapping:
+            keys = ceiling.fields(("ceiling", "addresses"), required=("ceiling",))
+            ceiling = keys["ceiling"]
+            if "addresses" in keys:
+                addresses[zone] = keys["addresses"].choice(ADDRESSES, "kind of address")
         zones[zone] = ceiling.choice(labels.order, "label")
         if zones[zone] == labels.top:
             ceiling.fail(
                 f"{labels.top!r} is the most sensitive label, which never leaves the device.", "Name a lower label."
             )
-    return zones
+    return zones, addresses
 
 
-def _words(node: DocumentNode, known: Collection[str], what: str, *, may_be_empty: bool = False) -> tuple[str, ...]:
+def _detectors(node: DocumentNode, labels: Labels) -> tuple[Detector, ...]:
+    detectors: list[Detector] = []
+    for item in node.items():
+        detector = _detector(item, labels) if item.is_mapping else Detector(item.choice(DETECTORS, "detector"))
+        if any(other.name == detector.name for other in detectors):
+            item.fail(f"the detector {detector.name!r} stands twice.")
+        detectors.append(replace(detector, location=item.location))
+    return tuple(detectors)
+
+
+def _detector(node: DocumentNode, labels: Labels) -> Detector:
+    keys = node.fields(("name", "label", "words", "pattern"), required=("name",))
+    own = [key for key in ("words", "pattern") if key in keys]
+    if not own:
+        name = keys["name"].choice(DETECTORS, "detector")
+    else:
+        name = _name(keys["name"])
+        if name in DETECTORS:
+            keys["name"].fail(f"{name!r} is built in and has no {own[0]} of its own.", "Choose another name.")
+    if len(own) == 2:
+        keys["pattern"].fail("both words and pattern are given.", "Write two detectors.")
+    words = tuple(item.text() for item in keys["words"].items()) if "words" in keys else ()
+    if "words" in keys and not 0 < len(words) <= _MOST_WORDS:
+        keys["words"].fail(f"expected 1 to {_MOST_WORDS} words, found {len(words)}.")
+    pattern = keys["pattern"].text() if "pattern" in keys else ""
+    if len(pattern) > _LONGEST_PATTERN:
+        keys["pattern"].fail(f"a pattern has at most {_LONGEST_PATTERN} characters.")
+    label = keys["label"].choice(labels.order, "label") if "label" in keys else None
+    return Detector(name, label, words, pattern)
+
+
+def _guarantees(node: DocumentNode, labels: Labels, zones: Collection[str]) -> tuple[Guarantee, ...]:
+    guarantees: list[Guarantee] = []
+    for item in node.items():
+        keys = item.fields(("name", "when", "never"), required=("name", "when", "never"))
+        name = _name(keys["name"])
+        if any(guarantee.name == name for guarantee in guarantees):
+            keys["name"].fail(f"the name {name!r} is taken.")
+        never = _words(keys["never"], zones, "zone")
+        guarantees.append(Guarantee(name, _when(keys["when"], labels), never, item.location))
+    return tuple(guarantees)
+
+
+def _words(node: DocumentNode, known: Collection[str], what: str) -> tuple[str, ...]:
     words: list[str] = []
     for item in node.items():
         word = item.choice(tuple(known), what)
         if word in words:
             item.fail(f"the {what} {word!r} stands twice.")
         words.append(word)
-    if not words and not may_be_empty:
+    if not words:
         node.fail(f"no {what} is named.")
     return tuple(words)
 
 
-def _rules(node: DocumentNode, labels: Labels, places: tuple[str, ...]) -> tuple[Rule, ...]:
+def _rules(node: DocumentNode, labels: Labels, places: tuple[str, ...], detectors: tuple[str, ...]) -> tuple[Rule, ...]:
     rules: list[Rule] = []
     for item in node.items():
-        keys = item.fields(("name", "when", "route"), required=("name", "when", "route"))
+        keys = item.fields(("name", "when", "route", "redact"), required=("name", "when", "route"))
         name = _name(keys["name"])
         if name == "default" or any(rule.name == name for rule in rules):
             keys["name"].fail(f"the name {name!r} is taken.")
-        conditions = tuple(
-            condition
-            for fact, value in keys["when"].entries().items()
-            for condition in _conditions(fact, value, labels)
-        )
-        if not conditions:
-            keys["when"].fail("a rule without conditions would always match.", "Write its route as 'default'.")
-        rules.append(Rule(name, conditions, _words(keys["route"], places, "place"), item.location))
+        route = _words(keys["route"], places, "place")
+        redact = _words(keys["redact"], detectors, "detector of this policy") if "redact" in keys else ()
+        if redact and route == (LOCAL,):
+            keys["redact"].fail("this rule's route never leaves the device.", "Leave redact out.")
+        rules.append(Rule(name, _when(keys["when"], labels), route, item.location, redact))
     return tuple(rules)
+
+
+def _when(node: DocumentNode, labels: Labels) -> tuple[Condition, ...]:
+    conditions = tuple(
+        condition for fact, value in node.entries().items() for condition in _conditions(fact, value, labels)
+    )
+    if not conditions:
+        node.fail("without conditions it would always match.", "Write a rule's route as 'default'.")
+    return conditions
 
 
 def _conditions(fact: str, node: DocumentNode, labels: Labels) -> list[Condition]:
@@ -203,7 +263,7 @@ def _constant(node: DocumentNode, kind: FactKind, labels: Labels) -> float | boo
         return node.choice(labels.order, "label")
     if kind == "time":
         # YAML 1.1 reads 22:00 without quotes as a number to base 60; what counts is what stands in the file.
-        if not _TIME.fullmatch(node.plain()):
+        if not TIME.fullmatch(node.plain()):
             node.fail(f"expected a time such as '08:30', found {node.plain()[:40]!r}.")
         return node.plain()
     return node.text()

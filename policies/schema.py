@@ -13,13 +13,35 @@ if TYPE_CHECKING:
 
     from policies.condition import Condition
 
-__all__ = ["DEVICE_ZONE", "LOCAL", "Labels", "Policy", "Rule"]
+__all__ = [
+    "ADDRESSES",
+    "DETECTORS",
+    "DEVICE_ZONE",
+    "LOCAL",
+    "SITE_ZONE",
+    "Detector",
+    "Guarantee",
+    "Labels",
+    "Policy",
+    "Rule",
+]
 
 LOCAL = "local"
 """Name of the place on this device."""
 
 DEVICE_ZONE = "device"
 """The zone of that place; it sees every label and no policy can say otherwise."""
+
+SITE_ZONE = "site"
+"""The zone of servers in the same building: only private addresses, unless the policy says otherwise."""
+
+ADDRESSES = ("any", "private")
+"""What a zone may say of its servers' addresses."""
+
+DETECTORS = (
+    "payment_card", "iban", "national_id", "passport", "email", "phone", "api_key", "private_key", "presidio",
+)  # fmt: skip
+"""Detectors that a policy may name; it can add word lists and patterns of its own."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +74,47 @@ class Labels:
 
 
 @dataclass(frozen=True)
+class Detector:
+    """Something to look for in a request's texts: one of ``DETECTORS``, or words or a pattern of the policy's own."""
+
+    name: str
+    """Name, unique in the policy."""
+
+    label: str | None = None
+    """The label that a find raises the request to; None for the top label."""
+
+    words: tuple[str, ...] = ()
+    """Words or phrases to look for, in any case; only with a name that is not one of ``DETECTORS``."""
+
+    pattern: str = ""
+    """Regular expression in RE2's syntax to look for; only with a name that is not one of ``DETECTORS``."""
+
+    location: str = field(default="", compare=False)
+    """Where it stands, as ``file:line``."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its meaning as plain values."""
+        return {"name": self.name, "label": self.label, "words": list(self.words), "pattern": self.pattern}
+
+
+@dataclass(frozen=True)
+class Guarantee:
+    """Something that the rules are meant to ensure, for ``policies.verify`` to prove; it decides nothing itself."""
+
+    name: str
+    """Name, unique among the guarantees."""
+
+    when: tuple[Condition, ...]
+    """For requests where all of these hold."""
+
+    never: tuple[str, ...]
+    """Zones that such a request must not reach."""
+
+    location: str = field(default="", compare=False)
+    """Where it stands, as ``file:line``."""
+
+
+@dataclass(frozen=True)
 class Rule:
     """One rule: where to go when all its conditions hold."""
 
@@ -66,6 +129,9 @@ class Rule:
 
     location: str = field(compare=False)
     """Where it stands, as ``file:line``."""
+
+    redact: tuple[str, ...] = ()
+    """Detectors whose finds may be replaced by placeholders, so that the rest can go where the whole may not."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +153,14 @@ class Policy:
     default: tuple[str, ...]
     """Places in order of preference when no rule matches."""
 
-    detectors: tuple[str, ...] = ()
+    detectors: tuple[Detector, ...] = ()
     """Detectors that may raise a request's label."""
+
+    addresses: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """What a zone says of its servers' addresses, where it says something: one of ``ADDRESSES``."""
+
+    guarantees: tuple[Guarantee, ...] = ()
+    """What the rules are meant to ensure."""
 
     description: str = ""
     """What it is for."""
@@ -113,6 +185,15 @@ class Policy:
             return False
         return rank[label] <= rank[ceiling] and rank[label] < len(self.labels.order) - 1
 
+    def addresses_of(self, zone: str) -> str:
+        """Which addresses the servers of a zone may have: ``private`` ones only, or ``any``."""
+        return self.addresses.get(zone, "private" if zone == SITE_ZONE else "any")
+
+    @cached_property
+    def detector_labels(self) -> dict[str, str]:
+        """The label that each detector raises to."""
+        return {detector.name: detector.label or self.labels.top for detector in self.detectors}
+
     @cached_property
     def tests(self) -> tuple[tuple[Any, ...], ...]:
         """For each rule the compiled tests of its conditions, ready to be called."""
@@ -128,13 +209,17 @@ class Policy:
                 "unlabeled": self.labels.unlabeled,
                 "tags": dict(sorted(self.labels.tags.items())),
             },
-            "zones": dict(sorted(self.zones.items())),
-            "detectors": list(self.detectors),
+            "zones": {
+                zone: {"ceiling": ceiling, "addresses": self.addresses_of(zone)}
+                for zone, ceiling in sorted(self.zones.items())
+            },
+            "detectors": [detector.to_dict() for detector in self.detectors],
             "rules": [
                 {
                     "name": rule.name,
                     "when": [condition.to_dict() for condition in rule.when],
                     "route": list(rule.route),
+                    "redact": list(rule.redact),
                 }
                 for rule in self.rules
             ],

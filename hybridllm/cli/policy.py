@@ -17,7 +17,7 @@ from hybridllm.cli.terminal import Terminal
 if TYPE_CHECKING:
     from policies import PolicyFileError
 
-__all__ = ["check", "explain"]
+__all__ = ["check", "explain", "group"]
 
 _HELP = """Check a policy, or ask what it would decide.
 
@@ -27,11 +27,11 @@ Examples:
   hybridllm policy explain "Hello" --policy kiosk --privacy public
 """
 
-_group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
-app.add_typer(_group, name="policy")
+group = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=_HELP)
+app.add_typer(group, name="policy")
 
 
-@command(_group, "check", "Say whether policy files are understood.")
+@command(group, "check", "Say whether policy files are understood.")
 def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Policy files, or presets' names.")],
     place: Annotated[
@@ -73,7 +73,7 @@ def check(
         raise typer.Exit(ExitCode.USAGE)
 
 
-@command(_group, "explain", "Say where a message would go, and why.")
+@command(group, "explain", "Say where a message would go, and why.")
 def explain(
     context: typer.Context,
     message: Annotated[str, typer.Argument(help="The message whose way is asked for.")] = "Hello",

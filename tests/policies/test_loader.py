@@ -29,7 +29,8 @@ def test_a_policy_is_read_as_it_is_written():
     assert policy.labels.order == ("public", "internal", "private")
     assert policy.labels.tags == {"faq": "public", "health": "private", "payment": "private"}
     assert policy.zones == {"cloud": "public", "site": "internal"}
-    assert policy.detectors == ("payment_card", "national_id", "iban", "email", "phone")
+    names = [detector.name for detector in policy.detectors]
+    assert names == ["payment_card", "national_id", "iban", "email", "phone"]
     assert [rule.name for rule in policy.rules] == ["no-network", "short-of-memory", "slow-here"]
     assert [str(condition) for condition in policy.rules[2].when] == ["local_ttft_ms gt 1500", "remote_ttft_ms lt 1500"]
     assert policy.rules[1].route == ("remote", "local")
