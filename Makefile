@@ -13,9 +13,11 @@ make_venv = was=$$(ls -A $(1) 2>/dev/null); $(PYTHON) -m venv $(1) || { \
 
 GPUS ?= $(shell nvidia-smi -L 2>/dev/null | grep -c . | sed s/^0$$/1/)
 TRAIN = .venv-train/bin/torchrun --nproc-per-node $(GPUS) -m training.train_model
+FUZZ_S ?= 60
+CASES ?= 100000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench parity train-model test-training wheel clean
+.PHONY: help demo test check format bench prove lanes fuzz parity train-model test-training wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -55,6 +57,19 @@ format: $(VENV)/.dev ## put the code into its canonical form
 bench: $(VENV)/.dev ## the figures of this machine, one JSON object a line
 	@$(BIN)/python -m benchmarks
 
+prove: $(VENV)/.dev ## play CASES requests against a server that keeps every byte: nothing private may arrive
+	@$(BIN)/python -m tests.prove --cases $(CASES)
+
+lanes: $(VENV)/.dev ## run local mode without a network and under strace: nothing may connect
+	@$(BIN)/python -m pytest -q -m "slow or not slow" tests/e2e/test_no_network.py tests/e2e/test_strace.py tests/e2e/test_strace_log.py
+
+fuzz: pyproject.toml constraints.txt ## fuzz every parser for FUZZ_S seconds (installs atheris into .venv-fuzz)
+	@test -x .venv-fuzz/bin/pip || { $(call make_venv,.venv-fuzz); }
+	@.venv-fuzz/bin/python $(INSTALL) -e '.[dev]'
+	@.venv-fuzz/bin/python $(INSTALL) -e '.[fuzz]' || echo "atheris cannot be installed here, so hypothesis draws the inputs." >&2
+	@.venv-fuzz/bin/python -m pytest -q -m slow tests/fuzz
+	@.venv-fuzz/bin/python -m tests.fuzz --seconds $(FUZZ_S) $(FUZZ_TARGETS)
+
 parity: pyproject.toml constraints.txt ## compare logits with the real transformers library (installs torch into .venv-parity)
 	@test -x .venv-parity/bin/pip || { $(call make_venv,.venv-parity); }
 	@.venv-parity/bin/python $(INSTALL) torch==2.13.0 "transformers>=5,<6" -e '.[dev]'
@@ -75,4 +90,4 @@ wheel: $(VENV)/.dev ## build the wheel into dist/
 	@$(BIN)/python -m build --wheel --outdir dist .
 
 clean: ## remove what the targets made
-	rm -rf .venv .venv-parity .venv-train build dist *.egg-info
+	rm -rf .venv .venv-fuzz .venv-parity .venv-train .fuzz build dist *.egg-info

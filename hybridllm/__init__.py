@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from hybridllm.async_client import AsyncHybridClient
     from hybridllm.backends.base import Backend
     from hybridllm.client import HybridClient
+    from hybridllm.conversation import AsyncConversation, Conversation
     from hybridllm.errors import (
+        AuditError,
         BadRequest,
         Cancelled,
         CannotServe,
@@ -30,7 +32,9 @@ if TYPE_CHECKING:
         ModelError,
         PolicyDenied,
         PolicyError,
+        PolicyTightened,
         PrivacyViolation,
+        RedactionFailed,
         RemoteError,
         RemoteUnreachable,
         StreamInterrupted,
@@ -56,10 +60,11 @@ _MODULES = {
     "hybridllm.async_client": ("AsyncHybridClient",),
     "hybridllm.backends.base": ("Backend",),
     "hybridllm.client": ("HybridClient",),
+    "hybridllm.conversation": ("AsyncConversation", "Conversation"),
     "hybridllm.errors": (
-        "BadRequest", "Cancelled", "CannotServe", "ConfigError", "ContextLengthExceeded", "DeadlineExceeded",
-        "EngineError", "HybridLLMError", "ModelError", "PolicyDenied", "PolicyError", "PrivacyViolation",
-        "RemoteError", "RemoteUnreachable", "StreamInterrupted",
+        "AuditError", "BadRequest", "Cancelled", "CannotServe", "ConfigError", "ContextLengthExceeded",
+        "DeadlineExceeded", "EngineError", "HybridLLMError", "ModelError", "PolicyDenied", "PolicyError",
+        "PolicyTightened", "PrivacyViolation", "RedactionFailed", "RemoteError", "RemoteUnreachable", "StreamInterrupted",
     ),
     "hybridllm.explanation": ("Explanation",),
     "hybridllm.policy": ("load_policy",),
@@ -75,8 +80,10 @@ _MODULE_OF = {name: module for module, names in _MODULES.items() for name in nam
 
 __all__ = [
     "AsyncChatStream",
+    "AsyncConversation",
     "AsyncHybridClient",
     "Attempt",
+    "AuditError",
     "Backend",
     "BadRequest",
     "Cancelled",
@@ -89,6 +96,7 @@ __all__ = [
     "CompletionUsage",
     "ConfigError",
     "ContextLengthExceeded",
+    "Conversation",
     "DeadlineExceeded",
     "Decision",
     "EngineError",
@@ -101,7 +109,9 @@ __all__ = [
     "Policy",
     "PolicyDenied",
     "PolicyError",
+    "PolicyTightened",
     "PrivacyViolation",
+    "RedactionFailed",
     "Remote",
     "RemoteError",
     "RemoteUnreachable",

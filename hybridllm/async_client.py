@@ -5,31 +5,39 @@ from __future__ import annotations
 import asyncio
 import time
 import warnings
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from hybridllm.assessment import Assessment, Labelled, label_request
 from hybridllm.async_completions import AsyncChat
+from hybridllm.boundary import content_free
 from hybridllm.connectivity import Connectivity
 from hybridllm.errors import BadRequest, Cancelled, PrivacyViolation
 from hybridllm.explanation import Explanation
-from hybridllm.labels import checked_tags, join_labels
+from hybridllm.label_memory import RUN_CHARACTERS, LabelMemory
+from hybridllm.labels import call_label, checked_tags, known_label
 from hybridllm.policy import load_policy
+from hybridllm.policy_in_force import PolicyInForce
+from hybridllm.records import Records
 from hybridllm.remote import Remote
-from hybridllm.router import RequestRun
+from hybridllm.router import Ended, RequestRun
 from hybridllm.signals import REMOTE, MeasuredByProgram, Signals
 from hybridllm.types.chat_request import ChatRequest
 from hybridllm.types.message_shape import did_you_mean
-from policies import LOCAL, Policy, decide
+from policies import LOCAL, Policy, decide, preset_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from pathlib import Path
 
     from hybridllm.backends.base import Backend
+    from hybridllm.conversation import AsyncConversation, Dialogue
     from hybridllm.permits import Permit
+    from hybridllm.policy_watch import PolicyWatch
     from hybridllm.request_fields import RequestFields
     from local_runtime.events import EngineStats
     from local_runtime.options import ModelInfo, Progress
-    from policies import Decision, Facts
+    from policies import Facts
 
 __all__ = ["AsyncHybridClient"]
 
@@ -37,6 +45,7 @@ _PROBE_TIMEOUT_S = 2.0
 _PROBE_WAIT_S = 0.25
 _LONGEST_DEADLINE_S = 366 * 86400
 _ANY_MODEL = "hybridllm"
+_LONG_TEXT_BYTES = 32_768  # more than this is not searched in the event loop: dense figures cost some ms for each kB
 
 
 class AsyncHybridClient:
@@ -58,6 +67,10 @@ class AsyncHybridClient:
         cache_dir: Where compiled models are kept; None for the user's cache folder.
         offline: Never contact the remote, not even to see whether it is there.
         privacy_floor: A label that every request has at least.
+        label_memory_s: How long the label of an answer is remembered, so that a copy of it in a later request has it too.
+        watch_policy: Put a changed policy file into force while the client runs; a broken one closes the remote.
+        audit: Folder of the audit log; what cannot be recorded there does not leave. None for no audit log.
+        decision_log: File to record decisions in, without content, for ``hybridllm policy simulate``.
         facts: Gives facts that your program measures itself, such as ``budget_left``.
         local: A place on the device to ask instead of the engine, such as ``hybridllm.testing.ScriptedBackend``.
         on_progress: Called with the progress of loading the model, from another thread.
@@ -82,6 +95,10 @@ class AsyncHybridClient:
         cache_dir: str | Path | None = None,
         offline: bool = False,
         privacy_floor: str | None = None,
+        label_memory_s: float = 3600.0,
+        watch_policy: bool = False,
+        audit: str | Path | None = None,
+        decision_log: str | Path | None = None,
         facts: MeasuredByProgram | None = None,
         local: Backend | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -89,8 +106,8 @@ class AsyncHybridClient:
     ) -> None:
         from hybridllm.permits import PermitOffice
 
-        self._policy = load_policy(policy)
-        _check_arguments(remote, self._policy, policy_given=policy is not None, privacy_floor=privacy_floor)
+        self._in_force = PolicyInForce(load_policy(policy))
+        _check_arguments(remote, self._in_force.current, policy_given=policy is not None, privacy_floor=privacy_floor)
         if local is None:
             from hybridllm.backends.local import LocalBackend
 
@@ -105,10 +122,18 @@ class AsyncHybridClient:
                 on_progress=on_progress,
                 in_process=in_process,
             )
+        self._records = Records(audit, decision_log, remote)
         self._remote = remote
         self._offline = offline
         self._floor = privacy_floor
-        self._office = PermitOffice()
+        self._office = PermitOffice(self._in_force)
+        if not isinstance(label_memory_s, int | float) or isinstance(label_memory_s, bool) or not label_memory_s >= 0:
+            raise BadRequest(
+                "label_memory_s is not a number of seconds from 0 up.",
+                "Write 3600 for an hour.",
+                field="label_memory_s",
+            )
+        self._memory = LabelMemory(max_age_s=label_memory_s)
         self._connectivity = Connectivity(offline=offline)
         self._backends: dict[str, Backend] = {LOCAL: local}
         self._model_asked_for = local.model  # once it is loaded, the backend calls it by its name
@@ -116,8 +141,12 @@ class AsyncHybridClient:
             from hybridllm.backends.remote import RemoteBackend
             from hybridllm.egress import EgressGate
 
-            self._gate = EgressGate(remote, self._policy, self._office)
+            self._gate = EgressGate(remote, self._in_force, self._office, self._records.note_egress)
             self._backends[REMOTE] = RemoteBackend(remote, self._gate, self._connectivity)
+        self._policy_watch: PolicyWatch | None = None
+        if watch_policy:
+            self._policy_watch = _watched(policy, self._in_force, privacy_floor)
+            self._policy_watch.start()
         self._signals = Signals(local, remote, self._connectivity, offline=offline, measured_by_program=facts)
         self._signals.refresh()
         self._probing: asyncio.Task[None] | None = None
@@ -138,7 +167,7 @@ class AsyncHybridClient:
         """
         from hybridllm.config import load_config
 
-        return cls(**{**load_config(path), **overrides})
+        return cls(**{**content_free(load_config)(path), **overrides})
 
     @property
     def chat(self) -> AsyncChat:
@@ -149,7 +178,12 @@ class AsyncHybridClient:
     @property
     def policy(self) -> Policy:
         """The policy in force."""
-        return self._policy
+        return self._in_force.current
+
+    @property
+    def policy_problem(self) -> str:
+        """Why nothing may leave the device, where the policy's file became one that cannot be used; else empty."""
+        return self._in_force.problem
 
     @property
     def remote(self) -> Remote | None:
@@ -174,6 +208,22 @@ class AsyncHybridClient:
         local = self._backends[LOCAL]
         return local.info if isinstance(local, LocalBackend) else None
 
+    @content_free
+    def conversation(self, *, system: str | None = None, privacy_floor: str | None = None) -> AsyncConversation:
+        """A dialogue that keeps its messages and the most sensitive label that an answer in it had.
+
+        Args:
+            system: A system message that stands first.
+            privacy_floor: A label that every request of it has at least.
+
+        Raises:
+            BadRequest: An argument is not usable.
+        """
+        from hybridllm.conversation import AsyncConversation, Dialogue
+
+        return AsyncConversation(self, Dialogue.begun(self.policy, system, privacy_floor))
+
+    @content_free
     async def load(self) -> ModelInfo | None:
         """Load the device's model now and not with the first request.
 
@@ -185,6 +235,7 @@ class AsyncHybridClient:
         await self._backends[LOCAL].start()
         return self.model_info
 
+    @content_free
     async def engine_stats(self) -> EngineStats | None:
         """The engine at this moment; None with a place of your own. Starts nothing."""
         from hybridllm.backends.local import LocalBackend
@@ -192,6 +243,7 @@ class AsyncHybridClient:
         local = self._backends[LOCAL]
         return await local.stats() if isinstance(local, LocalBackend) else None
 
+    @content_free
     def explain(
         self,
         *,
@@ -207,24 +259,30 @@ class AsyncHybridClient:
             BadRequest: The request is not usable.
         """
         request, tag_set = self._parsed(messages, tags, deadline_s, fields)
-        joined = join_labels(self._policy, request, privacy=privacy, tags=tag_set, floor=self._floor)
-        facts = self._signals.facts(request, joined.label, tag_set, deadline_s=deadline_s)
-        decision = decide(self._policy, facts)
-        return Explanation(decision, decision.trace, facts, joined.label, joined.sources)
+        policy = self._in_force.current
+        labelled = self._labelled(policy, request, privacy, tag_set, None)
+        facts = self._signals.facts(labelled, deadline_s=deadline_s)
+        decision = decide(policy, facts)
+        return Explanation(decision, decision.trace, facts, labelled.joined.label, labelled.joined.sources)
 
+    @content_free
     async def close(self) -> None:
         """End the engine and close all connections; does nothing the second time."""
         if self._closed:
             return
         self._closed = True
+        if self._policy_watch is not None:
+            await asyncio.to_thread(self._policy_watch.stop)
         if self._probing is not None:
             self._probing.cancel()
         for backend in self._backends.values():
             await backend.aclose()
+        await self._records.aclose()
 
     async def __aenter__(self) -> Self:
         return self
 
+    @content_free
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
@@ -233,30 +291,78 @@ class AsyncHybridClient:
             warnings.warn("A client was dropped without being closed.", ResourceWarning, stacklevel=2, source=self)
 
     async def start_run(
-        self, messages: object, privacy: str | None, tags: Collection[str], deadline_s: float | None, fields: Any
+        self,
+        messages: object,
+        privacy: str | None,
+        tags: Collection[str],
+        deadline_s: float | None,
+        fields: Any,
+        *,
+        dialogue: Dialogue | None = None,
     ) -> tuple[ChatRequest, RequestRun]:
         """Label a request and decide where it goes; nobody has been asked yet."""
         began_s = time.monotonic()
         self._check_open()
         request, tag_set = self._parsed(messages, tags, deadline_s, fields)
-        joined = join_labels(self._policy, request, privacy=privacy, tags=tag_set, floor=self._floor)
-        facts = await self._fresh_facts(request, joined.label, tag_set, deadline_s)
+        policy = self._in_force.current  # this request's policy, whatever comes into force from now on
+        floor = None if dialogue is None else dialogue.floor
+        if _takes_long(policy, request):
+            labelled = await asyncio.to_thread(self._labelled, policy, request, privacy, tag_set, floor)
+        else:
+            labelled = self._labelled(policy, request, privacy, tag_set, floor)
+        facts = await self._fresh_facts(labelled, deadline_s)
         run = RequestRun(
-            request,
-            decide(self._policy, facts),
+            Assessment(labelled, facts, decide(policy, facts)),
             self._backends,
             self._signals.latency,
             self._authorize,
+            on_end=partial(self._note_end, dialogue),
             began_s=began_s,
             deadline_s=deadline_s,
         )
         return request, run
 
-    def _authorize(self, *, decision: Decision, place: str, request_id: str, attempt: int, body: bytes) -> Permit:
+    def _labelled(
+        self, policy: Policy, request: ChatRequest, privacy: str | None, tags: frozenset[str], floor: str | None
+    ) -> Labelled:
+        return label_request(
+            policy,
+            request,
+            privacy=privacy,
+            tags=tags,
+            floors={"client": self._floor, "conversation": floor},
+            memory=self._memory,
+        )
+
+    def _note_end(self, dialogue: Dialogue | None, ended: Ended) -> None:
+        """Remember how sensitive an answer is, so that its label comes back with it, and what was labelled in its request."""
+        labelled = ended.assessment.labelled
+        labels = labelled.policy.labels
+        self._memory.remember(ended.text, ended.label, labels)
+        said_for_all = call_label(labelled.policy, labelled.privacy, labelled.tags)
+        for message in labelled.request.messages:
+            label = message.privacy
+            if label is None and message.role == "user" and len(message.text) >= RUN_CHARACTERS:
+                label = said_for_all
+            if label is not None:
+                self._memory.remember(message.text, label, labels)
+        if dialogue is not None:
+            dialogue.add(labelled.request, ended)
+        self._records.note_end(ended)
+
+    def _authorize(self, *, assessment: Assessment, place: str, request_id: str, attempt: int, body: bytes) -> Permit:
+        decision = assessment.decision
         if self._remote is None:
             raise PrivacyViolation("Nothing was sent: no remote is configured.", label=decision.label, place=place)
         return self._office.mint(
-            self._policy, decision, self._remote, place, request_id=request_id, attempt=attempt, body=body
+            assessment.labelled.policy,
+            decision,
+            self._remote,
+            place,
+            request_id=request_id,
+            attempt=attempt,
+            body=body,
+            still_allowed=partial(assessment.check_still_allowed, place=place),
         )
 
     def _parsed(
@@ -284,11 +390,10 @@ class AsyncHybridClient:
                 field="model",
             )
 
-    async def _fresh_facts(
-        self, request: ChatRequest, label: str, tags: frozenset[str], deadline_s: float | None
-    ) -> Facts:
+    async def _fresh_facts(self, labelled: Labelled, deadline_s: float | None) -> Facts:
         self._signals.refresh()
-        await self._probe_if_useful(label)
+        await self._probe_if_useful(labelled)
+        request = labelled.request
         local = self._backends[LOCAL]
         limit = local.context_tokens
         count = None
@@ -296,14 +401,14 @@ class AsyncHybridClient:
         # is shorter than a byte.
         if limit is not None and local.ready and _bytes_of(request) + (request.token_limit or 1) > limit:
             count = await local.count_prompt_tokens(request)
-        return self._signals.facts(request, label, tags, deadline_s=deadline_s, local_prompt_tokens=count)
+        return self._signals.facts(labelled, deadline_s=deadline_s, local_prompt_tokens=count)
 
-    async def _probe_if_useful(self, label: str) -> None:
+    async def _probe_if_useful(self, labelled: Labelled) -> None:
         """Look whether the remote is there, if it may see this request at all and nothing recent says so."""
         remote = self._remote
         if remote is None or REMOTE not in self._backends or not self._connectivity.needs_probe:
             return
-        if not self._policy.may_see(remote.zone, label):
+        if not labelled.policy.may_see(remote.zone, labelled.joined.label):
             return
         if self._probing is None or self._probing.done():
             self._probing = asyncio.create_task(self._probe(), name="hybridllm-probe")
@@ -333,12 +438,29 @@ def _check_arguments(remote: object, policy: Policy, *, policy_given: bool, priv
             did_you_mean(remote.zone, known) or f"Use one of {', '.join(known) or 'no remote at all'}.",
             field="remote.zone",
         )
-    if privacy_floor is not None and privacy_floor not in policy.labels.rank:
+    if privacy_floor is not None:
+        known_label(privacy_floor, policy.labels, "privacy_floor")
+
+
+def _watched(policy: str | Path | Policy | None, in_force: PolicyInForce, privacy_floor: str | None) -> PolicyWatch:
+    from hybridllm.policy_watch import PolicyWatch
+
+    if not isinstance(policy, str | Path) or policy in preset_names():
         raise BadRequest(
-            "privacy_floor is not a label of the policy.",
-            f"Use one of {', '.join(policy.labels.order)}.",
-            field="privacy_floor",
+            "watch_policy is given, and the policy is not a file.",
+            "Give policy the path of a file.",
+            field="watch_policy",
         )
+    return PolicyWatch(policy, in_force, privacy_floor=privacy_floor)
+
+
+def _takes_long(policy: Policy, request: ChatRequest) -> bool:
+    """Whether the detectors would keep the event loop waiting."""
+    if not policy.detectors:
+        return False
+    from hybridllm.detectors import detector_set
+
+    return detector_set(policy.detectors).slow or _bytes_of(request) > _LONG_TEXT_BYTES
 
 
 def _bytes_of(request: ChatRequest) -> int:

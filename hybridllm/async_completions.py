@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Unpack, overload
 
+from hybridllm.boundary import content_free
 from hybridllm.streams import AsyncChatStream, completion
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class AsyncCompletions:
         **fields: Unpack[RequestFields],
     ) -> AsyncChatStream: ...
 
+    @content_free
     async def create(
         self,
         *,

@@ -6,6 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Literal, Self, Unpack, overload
 
 from hybridllm.async_client import AsyncHybridClient
+from hybridllm.boundary import content_free
 from hybridllm.loop_thread import LoopThread
 from hybridllm.streams import AsyncChatStream, ChatStream
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hybridllm.backends.base import Backend
+    from hybridllm.conversation import Conversation
     from hybridllm.explanation import Explanation
     from hybridllm.remote import Remote
     from hybridllm.request_fields import RequestFields
@@ -45,6 +47,10 @@ class HybridClient:
         cache_dir: Where compiled models are kept; None for the user's cache folder.
         offline: Never contact the remote, not even to see whether it is there.
         privacy_floor: A label that every request has at least.
+        label_memory_s: How long the label of an answer is remembered, so that a copy of it in a later request has it too.
+        watch_policy: Put a changed policy file into force while the client runs; a broken one closes the remote.
+        audit: Folder of the audit log; what cannot be recorded there does not leave. None for no audit log.
+        decision_log: File to record decisions in, without content, for ``hybridllm policy simulate``.
         facts: Gives facts that your program measures itself, such as ``budget_left``.
         local: A place on the device to ask instead of the engine, such as ``hybridllm.testing.ScriptedBackend``.
         on_progress: Called with the progress of loading the model, from another thread.
@@ -69,6 +75,10 @@ class HybridClient:
         cache_dir: str | Path | None = None,
         offline: bool = False,
         privacy_floor: str | None = None,
+        label_memory_s: float = 3600.0,
+        watch_policy: bool = False,
+        audit: str | Path | None = None,
+        decision_log: str | Path | None = None,
         facts: MeasuredByProgram | None = None,
         local: Backend | None = None,
         on_progress: Callable[[Progress], None] | None = None,
@@ -86,6 +96,10 @@ class HybridClient:
             cache_dir=cache_dir,
             offline=offline,
             privacy_floor=privacy_floor,
+            label_memory_s=label_memory_s,
+            watch_policy=watch_policy,
+            audit=audit,
+            decision_log=decision_log,
             facts=facts,
             local=local,
             on_progress=on_progress,
@@ -108,7 +122,7 @@ class HybridClient:
         """
         from hybridllm.config import load_config
 
-        return cls(**{**load_config(path), **overrides})
+        return cls(**{**content_free(load_config)(path), **overrides})
 
     @property
     def chat(self) -> Chat:
@@ -119,6 +133,11 @@ class HybridClient:
     def policy(self) -> Policy:
         """The policy in force."""
         return self._client.policy
+
+    @property
+    def policy_problem(self) -> str:
+        """Why nothing may leave the device, where the policy's file became one that cannot be used; else empty."""
+        return self._client.policy_problem
 
     @property
     def remote(self) -> Remote | None:
@@ -140,6 +159,22 @@ class HybridClient:
         """The model that the engine has loaded; None before, and with a place of your own."""
         return self._client.model_info
 
+    @content_free
+    def conversation(self, *, system: str | None = None, privacy_floor: str | None = None) -> Conversation:
+        """A dialogue that keeps its messages and the most sensitive label that an answer in it had.
+
+        Args:
+            system: A system message that stands first.
+            privacy_floor: A label that every request of it has at least.
+
+        Raises:
+            BadRequest: An argument is not usable.
+        """
+        from hybridllm.conversation import Conversation, Dialogue
+
+        return Conversation(self._client, Dialogue.begun(self.policy, system, privacy_floor), self._thread)
+
+    @content_free
     def load(self) -> ModelInfo | None:
         """Load the device's model now and not with the first request.
 
@@ -149,10 +184,12 @@ class HybridClient:
         """
         return self._thread.run(self._client.load())
 
+    @content_free
     def engine_stats(self) -> EngineStats | None:
         """The engine at this moment; None with a place of your own. Starts nothing."""
         return self._thread.run(self._client.engine_stats())
 
+    @content_free
     def explain(
         self,
         *,
@@ -169,6 +206,7 @@ class HybridClient:
         """
         return self._client.explain(messages=messages, privacy=privacy, tags=tags, deadline_s=deadline_s, **fields)
 
+    @content_free
     def close(self) -> None:
         """End the engine and close all connections; does nothing the second time."""
         with self._closing:
@@ -181,6 +219,7 @@ class HybridClient:
     def __enter__(self) -> Self:
         return self
 
+    @content_free
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
@@ -223,6 +262,7 @@ class Completions:
         **fields: Unpack[RequestFields],
     ) -> ChatStream: ...
 
+    @content_free
     def create(
         self,
         *,

@@ -24,8 +24,8 @@ _REMOTE_INTEGERS = ("max_retries", "context_tokens")
 def load_config(path: str | Path) -> dict[str, Any]:
     """Read a configuration file into arguments of a client.
 
-    Keys are the arguments' names; ``remote`` has those of ``Remote``, and ``api_key_env`` names the environment variable
-    that holds the key. Relative paths start at the file's folder.
+    Keys are the arguments' names; ``remote`` has those of ``Remote``. Relative paths start at the file's folder. No variable
+    of the environment is read: the one that ``api_key_env`` names is, when the key is needed.
 
     Raises:
         ConfigError: The file cannot be used; names file, line and key.
@@ -65,14 +65,6 @@ def _remote(node: DocumentNode, folder: Path) -> Remote:
         arguments["capabilities"] = frozenset(item.text() for item in keys["capabilities"].items())
     if "ca_file" in arguments:
         arguments["ca_file"] = _path(folder, arguments["ca_file"])
-    variable = arguments.pop("api_key_env", None)
-    if variable is not None:
-        if "api_key" in arguments:
-            keys["api_key_env"].fail("both api_key and api_key_env are given.", "Keep one of them.")
-        key = os.environ.get(variable)
-        if not key:
-            keys["api_key_env"].fail(f"the environment variable {variable} is not set.", "Set it, or leave this out.")
-        arguments["api_key"] = key
     try:
         return Remote(**arguments)
     except BadRequest as error:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hybridllm.types.route import Attempt
 
 __all__ = [
+    "AuditError",
     "BadRequest",
     "Cancelled",
     "CannotServe",
@@ -25,7 +26,9 @@ __all__ = [
     "ModelError",
     "PolicyDenied",
     "PolicyError",
+    "PolicyTightened",
     "PrivacyViolation",
+    "RedactionFailed",
     "RemoteError",
     "RemoteUnreachable",
     "StreamInterrupted",
@@ -140,6 +143,28 @@ class PolicyDenied(HybridLLMError):
 
 class PrivacyViolation(PolicyDenied):
     """Something tried to send bytes without a permit that fits them. Nothing was sent. Final."""
+
+
+class AuditError(HybridLLMError):
+    """The audit log cannot be written, read or trusted; what it cannot record does not leave the device.
+
+    Args:
+        message: What is wrong.
+        mend: What to do.
+        file: The file or folder; empty if none is at fault alone.
+    """
+
+    def __init__(self, message: str, mend: str = "", *, file: str = "") -> None:
+        super().__init__(message, mend)
+        self.file = file
+
+
+class PolicyTightened(HybridLLMError):
+    """A policy that came into force after the decision does not allow what was about to be sent. Nothing was sent."""
+
+
+class RedactionFailed(HybridLLMError):
+    """A text could not be redacted so that a place may see it. Nothing was sent."""
 
 
 class CannotServe(HybridLLMError):

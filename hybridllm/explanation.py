@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from policies import decide
+
 if TYPE_CHECKING:
     from hybridllm.labels import LabelSource
-    from policies import Decision, Facts, RuleVerdict
+    from policies import Decision, Facts, Policy, RuleVerdict
 
 __all__ = ["Explanation"]
 
@@ -30,6 +32,12 @@ class Explanation:
 
     label_sources: tuple[LabelSource, ...]
     """Who said what about the label."""
+
+    @classmethod
+    def of_facts(cls, policy: Policy, facts: Facts, label_sources: tuple[LabelSource, ...] = ()) -> Explanation:
+        """What a policy decides for facts, whoever measured or made them up; no client is needed and nothing is asked."""
+        decision = decide(policy, facts)
+        return cls(decision, decision.trace, facts, decision.label, label_sources)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; no content of the request is among them."""

@@ -5,17 +5,23 @@ A source can only raise what another one says. What nobody labels has the policy
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from hybridllm.errors import BadRequest
 
 if TYPE_CHECKING:
+    from hybridllm.label_memory import LabelMemory
     from hybridllm.types.chat_request import ChatRequest
     from policies import Labels, Policy
 
-__all__ = ["LabelJoin", "LabelSource", "checked_tags", "join_labels"]
+__all__ = ["LabelJoin", "LabelSource", "call_label", "checked_tags", "join_labels", "known_label"]
+
+
+_WORD = re.compile(r"[\w.-]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,12 @@ class LabelJoin:
 
     label: str
     """The most sensitive of all that was said."""
+
+    declared_label: str
+    """The most sensitive of what everybody but the detectors said; a detector that failed counts among these."""
+
+    detected: frozenset[str] | None
+    """Names of the detectors that found something; None where nobody looked, since nothing could raise the label further."""
 
     sources: tuple[LabelSource, ...]
     """Everything that was said, in the order in which it was asked for."""
@@ -57,16 +69,24 @@ def checked_tags(tags: object) -> frozenset[str]:
 
 
 def join_labels(
-    policy: Policy, request: ChatRequest, *, privacy: str | None, tags: Iterable[str], floor: str | None = None
+    policy: Policy,
+    request: ChatRequest,
+    *,
+    privacy: str | None,
+    tags: Iterable[str],
+    floors: Mapping[str, str | None] | None = None,
+    memory: LabelMemory | None = None,
 ) -> LabelJoin:
-    """Join what the call, its tags, its messages, the client and the detectors say.
+    """Join what the call, its tags, its messages, the client, earlier answers and the detectors say.
 
     Args:
         policy: Gives the order of the labels, the labels of tags, and the detectors.
         request: The request; its messages may carry labels of their own.
         privacy: The label that the caller gave for the whole request.
         tags: The caller's tags. One that the policy does not know counts as unlabelled: it may be a misspelt ``health``.
-        floor: The client's own label; it can raise, but is no statement that anything is harmless.
+        floors: Labels that the client or the conversation gives to every request, by the name of who says so; each can raise,
+            but is no statement that anything is harmless. One that the policy does not know counts as the top label.
+        memory: Texts that were labelled earlier.
 
     Raises:
         BadRequest: A label is not one of the policy's.
@@ -74,32 +94,65 @@ def join_labels(
     labels = policy.labels
     sources: list[LabelSource] = []
     if privacy is not None:
-        sources.append(LabelSource(_known(privacy, labels, "privacy"), "privacy"))
-    in_rules = _tags_in_rules(policy)
+        sources.append(LabelSource(known_label(privacy, labels, "privacy"), "privacy"))
     for tag in sorted(tags):
         if tag in labels.tags:
             sources.append(LabelSource(labels.tags[tag], f"tag {tag!r}"))
-        elif tag not in in_rules:
+        elif tag not in policy.tags_in_rules:
             sources.append(LabelSource(labels.unlabeled, f"tag {tag!r}, which the policy does not know"))
     whole_request_is_labelled = bool(sources)
     unlabelled = False
     for index, message in enumerate(request.messages):
         if message.privacy is not None:
             field = f"messages[{index}].privacy"
-            sources.append(LabelSource(_known(message.privacy, labels, field), field))
+            sources.append(LabelSource(known_label(message.privacy, labels, field), field))
         elif not whole_request_is_labelled:
             unlabelled = True
     if unlabelled or (not whole_request_is_labelled and (request.user or request.stop)):
         sources.append(LabelSource(labels.unlabeled, "unlabeled"))
-    if floor is not None:
-        sources.append(LabelSource(_known(floor, labels, "privacy_floor"), "client"))
-    label = _join(labels, sources)
-    if policy.detectors and label != labels.top:
-        found = _detected(policy, request)
-        if found is not None:
-            sources.append(LabelSource(labels.top, found))
-            label = labels.top
-    return LabelJoin(label, tuple(sources))
+    for said_by, floor in (floors or {}).items():
+        if floor is not None:
+            sources.append(LabelSource(labels.join(labels.order[0], floor), said_by))
+    declared = _join(labels, sources)
+    if memory is not None and declared != labels.top:
+        sources += _remembered(memory, request, labels)
+        declared = _join(labels, sources)
+    if not policy.detectors:
+        return LabelJoin(declared, declared, frozenset(), tuple(sources))
+    if declared == labels.top and "detected" not in policy.facts_in_rules:
+        return LabelJoin(declared, declared, None, tuple(sources))
+    from hybridllm.detectors import (
+        detector_set,
+    )  # compiles patterns, which a policy without detectors needs not pay for
+
+    scan = detector_set(policy.detectors).scan(list(request.texts()))
+    for name, what in scan.failed.items():
+        # Whatever went wrong, the safe reading is that there was something, and nobody knows what could be taken out.
+        sources.append(LabelSource(labels.top, f"detector {name!r}, which {what}"))
+        declared = labels.top
+    finds = [
+        LabelSource(policy.detector_labels[name], f"detector {name!r} in {path}") for name, path in scan.found.items()
+    ]
+    label = labels.join(declared, _join(labels, finds))
+    return LabelJoin(label, declared, frozenset(scan.found), (*sources, *finds))
+
+
+def _remembered(memory: LabelMemory, request: ChatRequest, labels: Labels) -> list[LabelSource]:
+    """What is known of the request's texts from earlier answers and messages."""
+    sources: list[LabelSource] = []
+    answers = {f"messages[{index}]" for index, message in enumerate(request.messages) if message.role == "assistant"}
+    for path, text in request.texts():
+        label = memory.recall(text, labels, whole=path.partition(".")[0] in answers)
+        if label is not None:
+            sources.append(LabelSource(label, f"{path}, a copy of what had this label"))
+    return sources
+
+
+def call_label(policy: Policy, privacy: str | None, tags: Iterable[str]) -> str | None:
+    """The label that a call gives to all of its messages by its label and its tags; None if it gives none."""
+    labels = policy.labels
+    said = [labels.tags[tag] for tag in tags if tag in labels.tags] + ([] if privacy is None else [privacy])
+    return reduce(labels.join, said, labels.order[0]) if said else None
 
 
 def _join(labels: Labels, sources: Iterable[LabelSource]) -> str:
@@ -109,45 +162,18 @@ def _join(labels: Labels, sources: Iterable[LabelSource]) -> str:
     return joined
 
 
-def _known(label: object, labels: Labels, field: str) -> str:
+def known_label(label: object, labels: Labels, field: str) -> str:
+    """The label, if it is one of the policy's.
+
+    Raises:
+        BadRequest: It is not.
+    """
     if not isinstance(label, str) or label not in labels.rank:
-        shown = f"{label!r}" if isinstance(label, str) and len(label) <= 40 else f"a {type(label).__name__}"
+        # One word can only be a label that is misspelt; anything longer may be a text that went astray.
+        shown = f"{label!r}" if isinstance(label, str) and _WORD.fullmatch(label) else f"a {type(label).__name__}"
         raise BadRequest(
             f"{field} is {shown}, which is not a label of the policy.",
             f"Use one of {', '.join(labels.order)}.",
             field=field,
         )
     return label
-
-
-def _tags_in_rules(policy: Policy) -> set[str]:
-    found: set[str] = set()
-    for rule in policy.rules:
-        for condition in rule.when:
-            if condition.fact == "tags":
-                operand = condition.operand
-                found.update(map(str, operand) if isinstance(operand, tuple) else (str(operand),))
-    return found
-
-
-def _detected(policy: Policy, request: ChatRequest) -> str | None:
-    """Which detector found something where; one that fails counts as having found something."""
-    from hybridllm.detectors import (
-        detect,
-    )  # compiles a dozen patterns, which a policy without detectors needs not pay for
-
-    for path, text in (*request.texts(), *_run_together(request)):
-        try:
-            name = detect([detector.name for detector in policy.detectors], text)
-        except Exception:  # noqa: BLE001 - whatever went wrong, the safe reading is that there was something
-            return f"a detector failed on {path}"
-        if name is not None:
-            return f"detector {name!r} in {path}"
-    return None
-
-
-def _run_together(request: ChatRequest) -> Iterator[tuple[str, str]]:
-    """The parts of each message without anything between them: a remote gets them as parts and may join them so."""
-    for index, message in enumerate(request.messages):
-        if isinstance(message.content, list) and len(message.content) > 1:
-            yield f"messages[{index}].content", "".join(part.text for part in message.content)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import os
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from hybridllm.errors import Cancelled
+from hybridllm.boundary import debugging, without_content
+from hybridllm.errors import BadRequest, Cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["LoopThread"]
 
 _T = TypeVar("_T")
+_log = logging.getLogger("hybridllm")
 # A wait without a limit cannot be interrupted by Ctrl-C on Windows, so it is made of short ones.
 _WAIT_S = 0.2
 _GIVE_BACK_S = 5.0
@@ -34,6 +37,7 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._ending = threading.Event()
         self._owner_pid = os.getpid()
 
     @property
@@ -48,11 +52,15 @@ class LoopThread:
         ``KeyboardInterrupt``.
 
         Raises:
+            BadRequest: It is called from the loop's own thread.
             Cancelled: ``close`` was called before, or in the meantime, or the process was forked.
         """
         if threading.current_thread() is self._thread:
             coroutine.close()
-            raise RuntimeError("The blocking client was called from its own event loop; use AsyncHybridClient there.")
+            raise BadRequest(
+                "The blocking client was called from its own event loop, which would wait for ever.",
+                "Use AsyncHybridClient there.",
+            )
         future: concurrent.futures.Future[_T] = concurrent.futures.Future()
         task: list[asyncio.Task[_T]] = []
 
@@ -94,7 +102,7 @@ class LoopThread:
             self._closed = True
             loop, self._loop = self._loop, None
             if loop is not None:
-                _stop(loop)
+                _stop(loop, self._ending)
         if loop is not None and self._thread is not None:
             self._thread.join(timeout=10)
 
@@ -107,9 +115,12 @@ class LoopThread:
             raise Cancelled("The client is closed.", "Make a new one.")
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._thread = threading.Thread(target=_serve, args=(self._loop,), name="hybridllm-loop", daemon=True)
+            self._loop.set_exception_handler(_tell_without_content)
+            self._thread = threading.Thread(
+                target=_serve, args=(self._loop, self._ending), name="hybridllm-loop", daemon=True
+            )
             self._thread.start()
-            weakref.finalize(self, _stop, self._loop)  # for a client that nobody closed
+            weakref.finalize(self, _stop, self._loop, self._ending)  # for a client that nobody closed
         return self._loop
 
 
@@ -123,15 +134,31 @@ def _wait(future: concurrent.futures.Future[_T]) -> _T:
                 return future.result()
 
 
-def _stop(loop: asyncio.AbstractEventLoop) -> None:
+def _stop(loop: asyncio.AbstractEventLoop, ending: threading.Event) -> None:
+    ending.set()
     with contextlib.suppress(RuntimeError):  # it has ended already
         loop.call_soon_threadsafe(loop.stop)
 
 
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
+def _tell_without_content(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what failed where nobody waits for it: an answer that was dropped, say. asyncio would show it with all variables."""
+    error = context.get("exception")
+    if debugging():
+        loop.default_exception_handler(context)
+    elif isinstance(error, BaseException):
+        _log.error("Something failed in the client's background: %s", without_content(error))
+
+
+def _serve(loop: asyncio.AbstractEventLoop, ending: threading.Event) -> None:
     asyncio.set_event_loop(loop)
     try:
-        loop.run_forever()
+        while True:
+            # A place may raise SystemExit, which asyncio lets through although whoever waits for the task gets it too. One
+            # answer's end must not be that of all others.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                loop.run_forever()
+            if ending.is_set():
+                break
     finally:
         tasks = asyncio.all_tasks(loop)
         for task in tasks:

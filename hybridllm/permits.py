@@ -2,7 +2,8 @@
 
 A permit is minted from a decision, for one try, and is bound to the request, the attempt, the endpoint's origin and zone,
 the label, the policy and the SHA-256 of the exact bytes. It lives for seconds and is good once. Its seal is a MAC under a
-key that exists only in this process's memory, so that no other code can make one up.
+key that exists only in this process's memory, so that no other code can make one up. Where the policy in force is no longer
+the permit's, the request is decided again, and both have to allow it.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ import secrets
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from hybridllm.errors import PrivacyViolation
 from policies import LOCAL
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hybridllm.policy_in_force import PolicyInForce
     from hybridllm.remote import Remote
     from policies import Decision, Policy
 
@@ -27,7 +32,7 @@ MARGIN_S = 1.0
 """How much longer a permit is good than its try may wait for the first token; afterwards it is worthless."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Permit:
     """Leave to send exactly these bytes, once, to one origin."""
 
@@ -49,8 +54,17 @@ class Permit:
     label: str
     """The request's label."""
 
+    rule: str
+    """Name of the rule that decided."""
+
+    policy: str
+    """Name of the policy that decided."""
+
     policy_hash: str
-    """The policy that decided."""
+    """SHA-256 of that policy's meaning."""
+
+    redacted: tuple[str, ...]
+    """Detectors whose finds were replaced by placeholders in the bytes."""
 
     body_sha256: str
     """SHA-256 of the bytes, as hexadecimal digits."""
@@ -63,11 +77,18 @@ class Permit:
 
 
 class PermitOffice:
-    """Mints permits and checks them; one for each client."""
+    """Mints permits and checks them; one for each client.
 
-    def __init__(self) -> None:
+    Args:
+        in_force: The policy in force.
+    """
+
+    def __init__(self, in_force: PolicyInForce) -> None:
+        self._in_force = in_force
         self._key = secrets.token_bytes(32)
         self._redeemed: dict[bytes, float] = {}
+        # It knows the request's content, so it goes when the permit goes.
+        self._still_allowed: WeakKeyDictionary[Permit, Callable[[Policy], None]] = WeakKeyDictionary()
 
     def mint(
         self,
@@ -79,8 +100,20 @@ class PermitOffice:
         request_id: str,
         attempt: int,
         body: bytes,
+        still_allowed: Callable[[Policy], None],
     ) -> Permit:
         """Mint a permit for one try.
+
+        Args:
+            policy: The policy that the decision was made under.
+            decision: The decision.
+            remote: Where the bytes are to go.
+            place: What the decision calls it.
+            request_id: The request.
+            attempt: Which try it is.
+            body: The bytes.
+            still_allowed: Decides the request again under a policy that came since; raises ``PolicyTightened`` if that one
+                does not allow it.
 
         Raises:
             PrivacyViolation: The decision does not name this place, was made under another policy, or its label may not
@@ -89,29 +122,37 @@ class PermitOffice:
         if place == LOCAL or place not in decision.candidates:
             raise _violation(f"{place} is not among the candidates of the decision", decision.label, place)
         if decision.policy_hash != policy.hash:
-            raise _violation("the policy has changed since the decision", decision.label, place)
-        if not policy.may_see(remote.zone, decision.label):
-            raise _violation(f"the zone {remote.zone!r} may not see {decision.label!r}", decision.label, place)
+            raise _violation("the decision was made under another policy", decision.label, place)
+        label = decision.label_for(place)
+        if not policy.may_see(remote.zone, label):
+            raise _violation(f"the zone {remote.zone!r} may not see {label!r}", label, place)
         unsealed = Permit(
             request_id=request_id,
             attempt=attempt,
             place=place,
             origin=remote.origin,
             zone=remote.zone,
-            label=decision.label,
+            label=label,
+            rule=decision.rule,
+            policy=policy.name,
             policy_hash=policy.hash,
+            redacted=decision.redact if place in decision.redacted_places else (),
             body_sha256=hashlib.sha256(body).hexdigest(),
             expires_s=time.monotonic() + remote.connect_timeout_s + remote.first_token_timeout_s + MARGIN_S,
             seal=b"",
         )
-        return replace(unsealed, seal=self._seal(unsealed))
+        permit = replace(unsealed, seal=self._seal(unsealed))
+        self._still_allowed[permit] = still_allowed
+        return permit
 
-    def check(self, permit: object, policy: Policy, remote: Remote, body: bytes) -> Permit:
+    def check(self, permit: object, remote: Remote, body: bytes) -> Permit:
         """Check that a permit fits these bytes, this endpoint and the policy in force at this moment.
 
         Raises:
             PrivacyViolation: It does not; the error says in which respect.
+            PolicyTightened: It did when it was minted, and the policy in force since does not allow it.
         """
+        policy = self._in_force.current
         if not isinstance(permit, Permit):
             raise _violation("there is no permit", "", "")
         problem = ""
@@ -123,14 +164,14 @@ class PermitOffice:
             problem = "it is for another origin"
         elif permit.zone != remote.zone:
             problem = "it is for another zone"
-        elif permit.policy_hash != policy.hash:
-            problem = "it was minted under another policy"
         elif permit.body_sha256 != hashlib.sha256(body).hexdigest():
             problem = "it is for other bytes"
-        elif not policy.may_see(permit.zone, permit.label):
+        elif permit.policy_hash == policy.hash and not policy.may_see(permit.zone, permit.label):
             problem = f"the zone {permit.zone!r} may not see {permit.label!r}"
         if problem:
             raise _violation(f"the permit does not fit: {problem}", permit.label, permit.place)
+        if permit.policy_hash != policy.hash:
+            self._still_allowed[permit](policy)
         return permit
 
     def redeem(self, permit: Permit) -> None:

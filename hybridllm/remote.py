@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from urllib.parse import SplitResult, urlsplit
 
+from hybridllm.addresses import literal_address, refusal_of
 from hybridllm.errors import BadRequest
 
-__all__ = ["Remote"]
+__all__ = ["Remote", "is_key"]
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # Strict on purpose: where two parsers could read a URL in two ways, bytes could go to another host than the permit's.
 _HOST_NAME = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.?")
 _LONGEST_HOST_NAME = 253
+_LONGEST_URL = 2048
+_MOST = 1e15
+_BRACKETED = re.compile(r"\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
+# A host that ends so is an address (WHATWG URL, "ends in a number checker").
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,254}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +41,10 @@ class Remote:
 
     api_key: str | None = field(default=None, repr=False)
     """Key, sent as a bearer token; it appears in no representation and in no log."""
+
+    api_key_env: str | None = None
+    """Environment variable that holds the key instead. It is read for each try, when a permit has opened the gate, and not
+    before: where nothing may go to the remote, it is never read."""
 
     zone: str = "cloud"
     """Zone of the policy that it lies in: ``cloud``, or ``site`` for a server that you run in the same building."""
@@ -75,14 +86,7 @@ class Remote:
                 "Use 'cloud', or 'site' for a server of your own.",
                 field="remote.zone",
             )
-        if self.api_key is not None:
-            key = self.api_key
-            if not isinstance(key, str) or not key or not key.isascii() or not key.isprintable() or " " in key:
-                raise BadRequest(
-                    "remote.api_key is not a key: it has to be printable ASCII without spaces.",
-                    "Check it for line breaks and quotes.",
-                    field="remote.api_key",
-                )
+        self._check_key()
         for name in ("connect_timeout_s", "first_token_timeout_s", "gap_timeout_s", "max_response_mib"):
             _check_positive(getattr(self, name), f"remote.{name}")
         retries = self.max_retries
@@ -90,11 +94,17 @@ class Remote:
             raise BadRequest("remote.max_retries is not a whole number from 0 to 10.", field="remote.max_retries")
         if self.context_tokens is not None:
             _check_positive(self.context_tokens, "remote.context_tokens")
-        if isinstance(self.capabilities, str):
-            raise BadRequest("remote.capabilities is text, expected a list of words.", field="remote.capabilities")
+        words = self.capabilities
+        if (
+            isinstance(words, str)
+            or not isinstance(words, Collection)
+            or not all(isinstance(word, str) for word in words)
+        ):
+            raise BadRequest("remote.capabilities is not a list of words.", field="remote.capabilities")
         object.__setattr__(self, "capabilities", frozenset(self.capabilities))
         if self.proxy is not None:
             _check_url(self.proxy, "remote.proxy", ("http", "https"), userinfo=True)
+        self._check_addresses()
 
     @property
     def host(self) -> str:
@@ -114,6 +124,11 @@ class Remote:
         return f"{urlsplit(self.base_url).scheme}://{host}:{self.port}"
 
     @property
+    def plain_http(self) -> bool:
+        """Whether requests go out without TLS."""
+        return self.origin.startswith("http:")
+
+    @property
     def first_hop(self) -> tuple[str, int]:
         """Host and port that a connection is made to: the proxy's, if there is one."""
         if self.proxy is None:
@@ -126,10 +141,48 @@ class Remote:
         """Where chat completions are asked for."""
         return f"{self.base_url.rstrip('/')}/chat/completions"
 
+    def _check_key(self) -> None:
+        if self.api_key is not None and not is_key(self.api_key):
+            raise BadRequest(
+                "remote.api_key is not a key: it has to be printable ASCII without spaces.",
+                "Check it for line breaks and quotes.",
+                field="remote.api_key",
+            )
+        if self.api_key_env is None:
+            return
+        if self.api_key is not None:
+            raise BadRequest("both api_key and api_key_env are given.", "Keep one of them.", field="remote.api_key_env")
+        # It may be the key itself, so it is not shown.
+        if not isinstance(self.api_key_env, str) or not _VARIABLE.fullmatch(self.api_key_env):
+            raise BadRequest(
+                "remote.api_key_env is not the name of an environment variable: letters, digits and underscores.",
+                "Write the variable's name, not the key.",
+                field="remote.api_key_env",
+            )
+
+    def _check_addresses(self) -> None:
+        """What is written as an address can be judged at once; names are, whenever they are resolved."""
+        host = literal_address(self.host)
+        refusal = None if host is None else refusal_of(host, private_only=False, in_clear=self.plain_http)
+        if refusal is not None:
+            raise BadRequest(f"remote.base_url leads to {host}, {refusal.why}.", refusal.mend, field="remote.base_url")
+        if self.proxy is not None and self.plain_http and host is None:
+            raise BadRequest(
+                "remote.proxy would resolve the name of a remote with plain http, and nobody could check that it leads to "
+                "a private network.",
+                "Use https in remote.base_url, write its address instead of its name, or leave the proxy out.",
+                field="remote.proxy",
+            )
+
+
+def is_key(key: object) -> bool:
+    """Whether something can be sent as a key."""
+    return isinstance(key, str) and key != "" and key.isascii() and key.isprintable() and " " not in key
+
 
 def _check_url(url: object, key: str, schemes: tuple[str, ...], *, userinfo: bool = False) -> None:
     mend = "Write it as https://host/v1." if key.endswith("base_url") else "Write it as http://host:port."
-    if not isinstance(url, str) or not url.strip():
+    if not isinstance(url, str) or not url.strip() or len(url) > _LONGEST_URL:
         raise BadRequest(f"{key} is not a URL.", mend, field=key)
     try:
         parts = urlsplit(url)
@@ -141,7 +194,8 @@ def _check_url(url: object, key: str, schemes: tuple[str, ...], *, userinfo: boo
         raise BadRequest(f"{key} is not a URL with http or https and a host{_shown(parts)}.", mend, field=key)
     if not userinfo and (parts.username is not None or parts.password is not None):
         raise BadRequest(f"{key} has a user name or a password in it.", "Pass the key as api_key.", field=key)
-    if not _is_host(parts.hostname, bracketed="[" in parts.netloc) or port == 0:
+    place = parts.netloc.rpartition("@")[2]
+    if not _is_host(parts.hostname, place) or port == 0:
         raise BadRequest(
             f"{key} has no usable host and port.",
             "Write the host in ASCII (xn--… for other alphabets) or as an IP address.",
@@ -155,12 +209,15 @@ def _check_url(url: object, key: str, schemes: tuple[str, ...], *, userinfo: boo
         raise BadRequest(f"{key} ends with /chat/completions.", "Give the base, such as https://host/v1.", field=key)
 
 
-def _is_host(host: str, *, bracketed: bool) -> bool:
-    if bracketed:
-        try:
-            return IPv6Address(host).scope_id is None
-        except ValueError:
-            return False
+def _is_host(host: str, place: str) -> bool:
+    """Whether all parsers read the host alike; ``place`` is what stands between the user's name and the path."""
+    try:
+        if "[" in place:
+            return _BRACKETED.fullmatch(place) is not None and IPv6Address(host).scope_id is None
+        if _NUMBER.fullmatch(host.rpartition(".")[2]):
+            return IPv4Address(host) is not None
+    except ValueError:
+        return False
     return len(host) <= _LONGEST_HOST_NAME and _HOST_NAME.fullmatch(host) is not None
 
 
@@ -177,5 +234,5 @@ def _check_text(value: object, key: str) -> None:
 
 
 def _check_positive(value: object, key: str) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or value <= 0:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < _MOST:
         raise BadRequest(f"{key} is not a number above 0.", field=key)

@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from hybridllm.backends.base import Backend, BackendCall, BackendEvent, ContentDelta, Finished, Ledger
 from hybridllm.errors import (
+    AuditError,
     BadRequest,
     Cancelled,
     CannotServe,
@@ -25,21 +26,25 @@ from hybridllm.errors import (
     EngineError,
     HybridLLMError,
     PolicyDenied,
+    PolicyTightened,
+    RedactionFailed,
     StreamInterrupted,
 )
+from hybridllm.redaction import Restorer
 from hybridllm.types.route import Attempt, Route
 from policies import LOCAL
 
 if TYPE_CHECKING:
+    from hybridllm.assessment import Assessment
     from hybridllm.latency import Latency
     from hybridllm.permits import Permit
-    from hybridllm.types.chat_request import ChatRequest
+    from hybridllm.redaction import Redaction
     from hybridllm.types.completion_usage import CompletionUsage
-    from policies import Decision
 
-__all__ = ["Answer", "Authorize", "RequestRun"]
+__all__ = ["Answer", "Authorize", "Ended", "RequestRun"]
 
 _T = TypeVar("_T")
+_NOT_THE_PLACES_FAULT = (AuditError, PolicyTightened, RedactionFailed)
 
 Authorize = Callable[..., "Permit"]
 """Mints a permit; see ``PermitOffice.mint``, whose policy, decision, remote and place are bound already."""
@@ -49,14 +54,43 @@ Authorize = Callable[..., "Permit"]
 class Answer:
     """A whole answer."""
 
-    text: str
+    text: str = field(repr=False)
     """Its text."""
 
-    refusal: str
+    refusal: str = field(repr=False)
     """The text of a refusal."""
 
     finished: Finished
     """How it ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A request that is over, however it ended."""
+
+    request_id: str
+    """Name of the request."""
+
+    assessment: Assessment
+    """What was known about it, and what was decided."""
+
+    route: Route
+    """Which way it went."""
+
+    text: str = field(repr=False)
+    """What of an answer was given out."""
+
+    label: str
+    """The label of that answer."""
+
+    usage: CompletionUsage | None
+    """Token counts, where the place gave them."""
+
+    began_at_s: float
+    """When it came in, in Unix seconds."""
+
+    duration_s: float
+    """How long it took, in seconds."""
 
 
 class _AttemptFailed(Exception):  # noqa: N818 - never leaves this module
@@ -71,11 +105,11 @@ class RequestRun:
     """One request on its way.
 
     Args:
-        request: What is asked.
-        decision: Who may be asked, in order.
+        assessment: What is asked, and who may be asked, in order.
         backends: The places by name.
         latency: Where to note how fast they were.
         authorize: Mints the permits of this request, for places that are not on the device.
+        on_end: Told the route and the answer, as far as it was given out, when the request is over.
         began_s: When the request came in, on the clock of ``time.monotonic``.
         deadline_s: Seconds that it may take from then on; None for no limit.
 
@@ -87,20 +121,22 @@ class RequestRun:
 
     def __init__(
         self,
-        request: ChatRequest,
-        decision: Decision,
+        assessment: Assessment,
         backends: Mapping[str, Backend],
         latency: Mapping[str, Latency],
         authorize: Authorize,
         *,
+        on_end: Callable[[Ended], None],
         began_s: float,
         deadline_s: float | None,
     ) -> None:
         self.request_id = f"chatcmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())
         self.model = ""
-        self._request = request
-        self._decision = decision
+        self._assessment = assessment
+        self._request = assessment.labelled.request
+        self._decision = assessment.decision
+        self._on_end = on_end
         self._backends = backends
         self._latency = latency
         self._authorize = authorize
@@ -114,6 +150,10 @@ class RequestRun:
         self._last_token_s = 0.0
         self._tokens = 0
         self._permits = 0
+        self._redaction: Redaction | None = None
+        self._restorer: Restorer | None = None
+        self._usage: CompletionUsage | None = None
+        self._over = False
 
     async def stream(self) -> AsyncGenerator[BackendEvent, None]:
         """The answer's events as they come, ``Finished`` last.
@@ -122,23 +162,29 @@ class RequestRun:
             StreamInterrupted: The place failed after it had given a part of the answer.
             HybridLLMError: Nobody could answer, or the request is not allowed, or its time is over.
         """
-        for position, place in enumerate(self._decision.candidates):
-            given = False
-            try:
-                async with aclosing(self._attempt(place, position)) as events:
-                    async for event in events:
-                        given = given or isinstance(event, ContentDelta)
-                        yield event
-                return
-            except _AttemptFailed as failed:
-                if given:
-                    raise StreamInterrupted(
-                        f"{place} failed in the middle of its answer: {failed.error.message}",
-                        "What was received so far is incomplete; ask again.",
-                        attempts=self.route().attempts,
-                    ) from failed.error
-                self._errors.append(failed.error)
-        raise self._nobody_answered()
+        given: list[str] = []
+        try:
+            for position, place in enumerate(self._decision.candidates):
+                try:
+                    async with aclosing(self._attempt(place, position)) as events:
+                        async for event in events:
+                            if isinstance(event, ContentDelta):
+                                given += (event.text, event.refusal)
+                            else:
+                                self._end("".join(given))  # whoever has read the last event need not come back
+                            yield event
+                    return
+                except _AttemptFailed as failed:
+                    if given:
+                        raise StreamInterrupted(
+                            f"{place} failed in the middle of its answer: {failed.error.message}",
+                            "What was received so far is incomplete; ask again.",
+                            attempts=self.route().attempts,
+                        ) from failed.error
+                    self._errors.append(failed.error)
+            raise self._nobody_answered()
+        finally:
+            self._end("".join(given))
 
     async def whole(self) -> Answer:
         """The whole answer. Nothing was given out before it is there, so a place may fail at any moment.
@@ -146,19 +192,62 @@ class RequestRun:
         Raises:
             HybridLLMError: Nobody could answer, or the request is not allowed, or its time is over.
         """
-        for position, place in enumerate(self._decision.candidates):
-            texts: list[str] = []
-            refusals: list[str] = []
-            try:
-                async with aclosing(self._attempt(place, position)) as events:
-                    async for event in events:
-                        if isinstance(event, Finished):
-                            return Answer("".join(texts), "".join(refusals), event)
-                        texts.append(event.text)
-                        refusals.append(event.refusal)
-            except _AttemptFailed as failed:
-                self._errors.append(failed.error)
-        raise self._nobody_answered()
+        answer: Answer | None = None
+        try:
+            for position, place in enumerate(self._decision.candidates):
+                texts: list[str] = []
+                refusals: list[str] = []
+                try:
+                    async with aclosing(self._attempt(place, position)) as events:
+                        async for event in events:
+                            if isinstance(event, Finished):
+                                answer = Answer("".join(texts), "".join(refusals), event)
+                                break
+                            texts.append(event.text)
+                            refusals.append(event.refusal)
+                except _AttemptFailed as failed:
+                    self._errors.append(failed.error)
+                if answer is not None:
+                    return answer
+            raise self._nobody_answered()
+        finally:
+            self._end("" if answer is None else answer.text + answer.refusal)
+
+    def answer_label(self, text: str) -> str:
+        """The label of an answer: that of what produced it.
+
+        What a remote said about a redacted text is as sensitive as that text, as long as the detectors recognise what was put
+        back into it; if one does not, it is as sensitive as the whole request.
+        """
+        decision, labelled = self._decision, self._assessment.labelled
+        if not self._attempts or self._attempts[-1].place not in decision.redacted_places or self._restorer is None:
+            return decision.label
+        if self._restorer.restored:
+            from hybridllm.detectors import detector_set
+
+            if (
+                not self._restorer.restored
+                <= detector_set(labelled.policy.detectors).scan([("answer", text)]).found.keys()
+            ):
+                return decision.label
+        return decision.redacted_label
+
+    def _end(self, text: str) -> None:
+        if not self._over:
+            self._over = True
+            route = self.route()
+            self._on_end(
+                Ended(
+                    request_id=self.request_id,
+                    assessment=self._assessment,
+                    route=route,
+                    text=text,
+                    label=self.answer_label(text),
+                    usage=self._usage,
+                    began_at_s=time.time() - self._elapsed_s(),
+                    duration_s=self._elapsed_s(),
+                )
+            )
 
     def route(self) -> Route:
         """Which way it went so far."""
@@ -191,6 +280,7 @@ class RequestRun:
         self._ledgers.append(ledger)
         self._first_token_s, self._tokens = None, 0
         self.model = backend.model
+        self._restorer = None
         call = BackendCall(
             request=self._request,
             request_id=self.request_id,
@@ -201,6 +291,10 @@ class RequestRun:
         )
         asked_s = None
         try:
+            if place in self._decision.redacted_places:
+                self._redaction = self._redaction or self._assessment.redaction()
+                self._restorer = Restorer(self._redaction)
+                call = replace(call, request=self._redaction.request)
             await self._in_time(backend.start())
             asked_s = time.monotonic()
             async with aclosing(backend.stream(call)) as events:
@@ -208,8 +302,9 @@ class RequestRun:
                     event = await self._in_time(anext(events))
                     self._note(place, event, asked_s)
                     if isinstance(event, Finished):
-                        attempt.outcome = "served"
-                    yield event
+                        attempt.outcome, attempt.duration_s = "served", self._duration_s(attempt)
+                    for restored in self._restored(event):
+                        yield restored
                     if isinstance(event, Finished):
                         return
         except (PolicyDenied, DeadlineExceeded, Cancelled) as error:
@@ -219,7 +314,8 @@ class RequestRun:
             raise
         except HybridLLMError as error:
             attempt.outcome, attempt.error = "failed", _shown(error)
-            self._note_too_slow(place, asked_s)
+            if not isinstance(error, _NOT_THE_PLACES_FAULT):
+                self._note_too_slow(place, asked_s)
             raise _AttemptFailed(error) from error
         except StopAsyncIteration:
             cut = EngineError(f"{place} ended its answer without saying how.", "Ask again.")
@@ -232,12 +328,26 @@ class RequestRun:
         finally:
             if attempt.outcome == "running":
                 attempt.outcome = "cancelled"
-            attempt.duration_s = round(self._elapsed_s() - attempt.started_s, 6)
+            attempt.duration_s = attempt.duration_s or self._duration_s(attempt)
+
+    def _restored(self, event: BackendEvent) -> Iterator[BackendEvent]:
+        """The event as the caller may have it: with the originals in place of the placeholders, where there are any."""
+        if self._restorer is None:
+            yield event
+        elif isinstance(event, Finished):
+            rest = self._restorer.rest()
+            if rest:
+                yield ContentDelta(text=rest, tokens=0)
+            yield event
+        else:
+            text = self._restorer.push(event.text)
+            if text or event.refusal:
+                yield replace(event, text=text)
 
     def _permit(self, place: str, body: bytes) -> Permit:
         self._permits += 1
         return self._authorize(
-            decision=self._decision, place=place, request_id=self.request_id, attempt=self._permits, body=body
+            assessment=self._assessment, place=place, request_id=self.request_id, attempt=self._permits, body=body
         )
 
     async def _in_time(self, step: Awaitable[_T]) -> _T:
@@ -265,7 +375,7 @@ class RequestRun:
             self._tokens += event.tokens
             return
         self.model = event.model or self.model
-        usage: CompletionUsage | None = event.usage
+        self._usage = usage = event.usage
         if usage is not None and usage.completion_tokens:
             self._tokens = usage.completion_tokens
         if self._first_token_s is not None:
@@ -278,6 +388,9 @@ class RequestRun:
             self._latency[place].note_speed(self._tokens - 1, now - self._first_token_s)
         elif asked_s is not None:
             self._latency[place].note_failure((now - asked_s) * 1000)
+
+    def _duration_s(self, attempt: Attempt) -> float:
+        return round(self._elapsed_s() - attempt.started_s, 6)
 
     def _elapsed_s(self) -> float:
         return round(time.monotonic() - self._began_s, 6)

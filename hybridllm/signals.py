@@ -13,6 +13,7 @@ from hybridllm.memory import accelerator_headroom_mib, system_headroom_mib
 from policies import DEVICE_ZONE, FACT_KINDS, LOCAL, WEEKDAYS, Facts, Place
 
 if TYPE_CHECKING:
+    from hybridllm.assessment import Labelled
     from hybridllm.backends.base import Backend
     from hybridllm.connectivity import Connectivity
     from hybridllm.remote import Remote
@@ -30,7 +31,9 @@ _MEMORY_FRESH_S = 1.0
 _ACCELERATOR_FRESH_S = 5.0
 _ASSUMED_ANSWER_TOKENS = 128
 # What these say is decided elsewhere, from the request itself; a program cannot overrule it.
-_NOT_THE_PROGRAMS = frozenset({"label", "tags", "capabilities", "max_tokens", "deadline_s", "local_prompt_tokens"})
+_NOT_THE_PROGRAMS = frozenset(
+    {"label", "declared_label", "tags", "detected", "capabilities", "max_tokens", "deadline_s", "local_prompt_tokens"}
+)
 
 
 class _Reading:
@@ -92,9 +95,7 @@ class Signals:
 
     def facts(
         self,
-        request: ChatRequest,
-        label: str,
-        tags: frozenset[str],
+        labelled: Labelled,
         *,
         deadline_s: float | None = None,
         local_prompt_tokens: int | None = None,
@@ -102,9 +103,7 @@ class Signals:
         """Everything that is known for one request, from what was read before: no I/O.
 
         Args:
-            request: The request.
-            label: Its label.
-            tags: Its tags.
+            labelled: The request and its label.
             deadline_s: Seconds that are left for it.
             local_prompt_tokens: Its exact length in the device's tokens, where it was counted.
 
@@ -112,6 +111,7 @@ class Signals:
             BadRequest: The program's own facts are not facts.
         """
         now = datetime.now().astimezone()
+        request, joined = labelled.request, labelled.joined
         local, remote = self.latency[LOCAL], self.latency[REMOTE]
         answer_tokens = request.token_limit or _ASSUMED_ANSWER_TOKENS
         measured: dict[str, Any] = {
@@ -132,8 +132,10 @@ class Signals:
         if self._measured_by_program is not None:
             measured |= _checked(_asked(self._measured_by_program))
         return Facts(
-            label=label,
-            tags=tags,
+            label=joined.label,
+            declared_label=joined.declared_label,
+            tags=labelled.tags,
+            detected=joined.detected,
             capabilities=request.capabilities,
             max_tokens=request.token_limit,
             deadline_s=deadline_s,

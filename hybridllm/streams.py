@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Literal, Self
 
 from hybridllm.backends.base import BackendEvent, ContentDelta, Finished
+from hybridllm.boundary import content_free, content_free_events
 from hybridllm.errors import Cancelled, HybridLLMError
 from hybridllm.router import Answer, RequestRun
 from hybridllm.types.chat_completion import ChatCompletion, Choice
@@ -32,7 +33,9 @@ def completion(run: RequestRun, answer: Answer) -> ChatCompletion:
         choices=[
             Choice(
                 message=ChatCompletionMessage(
-                    content=None if answer.refusal and not answer.text else answer.text, refusal=answer.refusal or None
+                    content=None if answer.refusal and not answer.text else answer.text,
+                    refusal=answer.refusal or None,
+                    privacy=run.answer_label(answer.text + answer.refusal),
                 ),
                 finish_reason=answer.finished.reason,
             )
@@ -52,7 +55,7 @@ class AsyncChatStream:
     def __init__(self, run: RequestRun, *, include_usage: bool) -> None:
         self._run = run
         self._include_usage = include_usage
-        self._events: AsyncGenerator[BackendEvent, None] = run.stream()
+        self._events: AsyncGenerator[BackendEvent, None] = content_free_events(run.stream())
         self._chunks: deque[ChatCompletionChunk] = deque()
         self._texts: list[str] = []
         self._refusals: list[str] = []
@@ -75,6 +78,7 @@ class AsyncChatStream:
     def __aiter__(self) -> AsyncIterator[ChatCompletionChunk]:
         return self
 
+    @content_free
     async def __anext__(self) -> ChatCompletionChunk:
         async with self._reading:
             while not self._chunks:
@@ -85,6 +89,7 @@ class AsyncChatStream:
                 self._take(await self._next_event())
             return self._chunks.popleft()
 
+    @content_free
     async def get_final_completion(self) -> ChatCompletion:
         """Read what is left and return the whole answer.
 
@@ -98,6 +103,7 @@ class AsyncChatStream:
             raise Cancelled("The stream was closed before the answer was whole.", "Ask again.")
         return completion(self._run, Answer("".join(self._texts), "".join(self._refusals), self._finished))
 
+    @content_free
     async def close(self) -> None:
         """Stop the answer, also while another task waits for its next piece; does nothing once it is whole."""
         self._closed = True
@@ -110,6 +116,7 @@ class AsyncChatStream:
     async def __aenter__(self) -> Self:
         return self
 
+    @content_free
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
@@ -170,12 +177,14 @@ class ChatStream:
     def __iter__(self) -> Iterator[ChatCompletionChunk]:
         return self
 
+    @content_free
     def __next__(self) -> ChatCompletionChunk:
         chunk = self._thread.run(_next_or_none(self._stream))
         if chunk is None:
             raise StopIteration
         return chunk
 
+    @content_free
     def get_final_completion(self) -> ChatCompletion:
         """Read what is left and return the whole answer.
 
@@ -184,6 +193,7 @@ class ChatStream:
         """
         return self._thread.run(self._stream.get_final_completion())
 
+    @content_free
     def close(self) -> None:
         """Stop the answer; does nothing once it is whole, or after the client was closed."""
         if not self._thread.closed:
@@ -192,6 +202,7 @@ class ChatStream:
     def __enter__(self) -> Self:
         return self
 
+    @content_free
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hybridllm.backends.base import Backend, BackendCall, BackendEvent, ContentDelta, Finished, FinishReason
 from hybridllm.errors import CannotServe
 from hybridllm.types.completion_usage import CompletionUsage
+from local_runtime.content import CONTENT, hides_content
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable
@@ -29,17 +30,18 @@ __all__ = ["ScriptedBackend", "ScriptedReply"]
 _PIECE = re.compile(r"\s*\S+|\s+$")
 
 
+@hides_content
 @dataclass(frozen=True, slots=True)
 class ScriptedReply:
     """One answer of a ``ScriptedBackend``."""
 
-    text: str = ""
+    text: str = field(default="", metadata=CONTENT)
     """What it says; given out word by word."""
 
     finish_reason: FinishReason = "stop"
     """How it ends."""
 
-    error: BaseException | None = None
+    error: BaseException | None = field(default=None, metadata=CONTENT)
     """Raised instead of ending, after ``fail_after`` pieces."""
 
     fail_after: int = 0

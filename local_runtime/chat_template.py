@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 __all__ = ["ChatTemplate", "flatten_content"]
 
 _LONGEST_REFUSAL = 300
+_PART_TYPES = frozenset({
+    "audio", "document", "file", "image", "image_url", "input_audio", "input_file", "input_image", "input_text",
+    "output_text", "reasoning", "refusal", "thinking", "tool_result", "tool_use", "video", "video_url",
+})  # fmt: skip
+"""Types of parts that other interfaces know; only these are named in an error."""
+
 _TEMPLATE_FILE = "<template>"  # what Jinja calls a template that comes from a string
 
 
@@ -54,6 +60,11 @@ class ChatTemplate:
         environment.globals["strftime_now"] = _strftime_now
         try:
             self._template = environment.from_string(source)
+            self._own_words = frozenset(
+                _one_line(constant.value)
+                for constant in environment.parse(source).find_all(nodes.Const)
+                if isinstance(constant.value, str)
+            )
         except jinja2.TemplateSyntaxError as error:
             raise TokenizerError(
                 f"The chat template in {where} is not valid Jinja: {error.message} (line {error.lineno}).",
@@ -85,7 +96,7 @@ class ChatTemplate:
             return self._template.render(messages=flat, add_generation_prompt=add_generation_prompt, **given)
         except _TemplateRefusal as error:
             raise InvalidRequestError(
-                f"The model's chat template refuses these messages: {_one_line(error.message)}",
+                f"The model's chat template refuses these messages{self._reason(error)}",
                 "Change the messages as it asks.",
             ) from None
         except MemoryError:
@@ -96,6 +107,11 @@ class ChatTemplate:
                 f"The chat template in {self._where} failed on these messages: {type(error).__name__}{_place(error)}.",
                 "Check the roles and the chat template variables.",
             ) from None
+
+    def _reason(self, refusal: _TemplateRefusal) -> str:
+        """What the template says where these are its own words; what it puts together may quote a message."""
+        said = _one_line(refusal.message)
+        return f": {said}" if said in self._own_words else f"{_place(refusal)}, for a reason that may quote them."
 
 
 def flatten_content(message: Mapping[str, Any], index: int = 0) -> dict[str, Any]:
@@ -119,9 +135,8 @@ def flatten_content(message: Mapping[str, Any], index: int = 0) -> dict[str, Any
     elif isinstance(content, list):
         for part in content:
             if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-                kind = part.get("type") if isinstance(part, dict) else type(part).__name__
                 raise InvalidRequestError(
-                    f"messages[{index}].content has a part of type {kind!r}; the local model reads text only.",
+                    f"messages[{index}].content has a part of {_kind(part)}; the local model reads text only.",
                     'Send parts of the form {"type": "text", "text": …}.',
                 )
         text = "\n".join(part["text"] for part in content)
@@ -130,6 +145,14 @@ def flatten_content(message: Mapping[str, Any], index: int = 0) -> dict[str, Any
             f"messages[{index}].content must be a string or a list of text parts, not {type(content).__name__}."
         )
     return {**message, "content": text}
+
+
+def _kind(part: object) -> str:
+    """What a part of a message is, in no words of the message's own."""
+    kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+    if isinstance(part, dict) and (not isinstance(kind, str) or kind not in _PART_TYPES):
+        return "type 'text' without a text" if kind == "text" else "another type"
+    return f"type {kind!r}"
 
 
 class _TemplateRefusal(jinja2.TemplateError):
@@ -151,7 +174,7 @@ def _raise_exception(message: object) -> NoReturn:
 
 
 def _one_line(refusal: str | None) -> str:
-    """What the template says, which may quote a message: without line breaks and other controls, and not at any length."""
+    """What the template says, without line breaks and other controls, and not at any length."""
     words = "".join(character if character.isprintable() else " " for character in refusal or "").split()
     line = " ".join(words)
     return line if len(line) <= _LONGEST_REFUSAL else f"{line[:_LONGEST_REFUSAL]}…"

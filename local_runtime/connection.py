@@ -12,6 +12,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from local_runtime.crash_reports import described
 from local_runtime.errors import InvalidRequestError, LocalRuntimeError, ProtocolError
 from local_runtime.events import Event, Failed, Finished, TextDelta
 from local_runtime.protocol import (
@@ -195,9 +196,9 @@ class Connection:
             return
         try:
             on_event(event)
-        except BaseException:  # noqa: BLE001 - any mistake of a stranger's code, sys.exit() included
+        except BaseException as error:  # noqa: BLE001 - any mistake of a stranger's code, sys.exit() included
             # One receiver's mistake must not stop the others' answers; and nobody is left to generate this one for.
-            _log.exception("a receiver of engine events failed; its request is cancelled")
+            _log.error("a receiver of engine events failed with %s; its request is cancelled", described(error))
             if self._take(self._requests, request_id) is not None:
                 self._transport.send(Cancel(request_id))
 
@@ -206,6 +207,6 @@ class Connection:
             return
         try:
             self._on_progress(progress)
-        except Exception:  # noqa: BLE001 - progress is a courtesy; loading goes on without it
-            _log.exception("a receiver of loading progress failed; it is not called again")
+        except Exception as error:  # noqa: BLE001 - progress is a courtesy; loading goes on without it
+            _log.error("a receiver of loading progress failed with %s; it is not called again", described(error))
             self._on_progress = None

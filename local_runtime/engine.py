@@ -12,13 +12,11 @@ with what it has said so far, and goes on alone, so that only the one that fails
 from __future__ import annotations
 
 import itertools
-import sys
 import time
-import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from local_runtime.crash_reports import described, report
 from local_runtime.detokenizer import IncrementalDetokenizer, StopStrings
 from local_runtime.errors import (
     ContextLengthExceededError,
@@ -136,8 +134,8 @@ class Engine:
         """
         try:
             return len(self._tokenizer.encode_chat(messages, **chat_template_kwargs))
-        except Exception as error:
-            raise as_runtime_error(error) from error
+        except Exception as error:  # noqa: BLE001 - raised again, without what may quote the conversation
+            raise as_runtime_error(error) from None
 
     def stats(self) -> EngineStats:
         """The engine at this moment."""
@@ -204,7 +202,7 @@ class Engine:
             if len(sequences) == 1:
                 self._fail(self._by_sequence[sequences[0].sequence_id], error)
             else:
-                _report("a batched decode failed; its sequences go on one by one", error)
+                report("a batched decode failed; its sequences go on one by one", error)
                 self._take_apart(sequences)
             return
         self._scheduler.computed(step)
@@ -362,16 +360,8 @@ def as_runtime_error(error: Exception) -> LocalRuntimeError:
         return OutOfMemoryError(
             "The engine ran out of memory in this request.", "Free memory, or ask with a shorter prompt or max_tokens."
         )
-    _report("a request failed unexpectedly", error)
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    report("a request failed unexpectedly", error)
     return EngineInternalError(
-        f"The engine failed with {type(error).__name__}{place}.",
+        f"The engine failed with {described(error)}.",
         "This is a defect; its traceback is in the engine's log.",
     )
-
-
-def _report(what: str, error: Exception) -> None:
-    """Write where ``error`` was raised to standard error, without its text."""
-    sys.stderr.write(f"{what}: {type(error).__name__}\n{''.join(traceback.format_tb(error.__traceback__))}")
-    sys.stderr.flush()

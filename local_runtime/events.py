@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from local_runtime.content import CONTENT, hides_content
+
 if TYPE_CHECKING:
     from local_runtime.errors import LocalRuntimeError
 
@@ -49,6 +51,7 @@ class Timings:
     ttft_s: float = 0.0
 
 
+@hides_content
 @dataclass(frozen=True, slots=True)
 class TextDelta:
     """A further piece of the answer.
@@ -58,7 +61,7 @@ class TextDelta:
         tokens: How many tokens were generated since the last delta (text may be held back over several tokens).
     """
 
-    text: str
+    text: str = field(metadata=CONTENT)
     tokens: int
 
 

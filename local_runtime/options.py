@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
+from local_runtime.content import CONTENT, hides_content
 from local_runtime.errors import InvalidRequestError
 from local_runtime.kernels.limits import MAX_SEQUENCES
 
@@ -31,9 +32,10 @@ ProgressStage = Literal["resolve", "convert", "compile", "load", "ready"]
 _MIN_SEED, _MAX_SEED = -(2**63), 2**64 - 1
 
 
-def _fail(name: str, value: object, expected: str) -> InvalidRequestError:
-    # Only short scalars are quoted: a longer value may be a piece of somebody's conversation.
-    shown = repr(value) if value is None or isinstance(value, bool | int | float | str) else f"a {type(value).__name__}"
+def _fail(name: str, value: object, expected: str, *, content: bool = False) -> InvalidRequestError:
+    # Only short scalars are quoted, and none where a value may be a piece of somebody's conversation.
+    quoted = not content and (value is None or isinstance(value, bool | int | float | str))
+    shown = repr(value) if quoted else f"a {type(value).__name__}"
     if len(shown) > 60:
         shown = f"a {type(value).__name__} of {len(shown)} characters"
     return InvalidRequestError(f"{name} is {shown}, but must be {expected}.", f"Give {name} as {expected}.")
@@ -200,6 +202,7 @@ class SamplingOptions:
         return replace(self, **{name: getattr(recommended, name) for name in open_choices})
 
 
+@hides_content
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One answer to generate.
@@ -218,12 +221,12 @@ class GenerateRequest:
         InvalidRequestError: A field has the wrong type or is out of range; the message names it with its index.
     """
 
-    messages: list[dict[str, Any]] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list, metadata=CONTENT)
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
-    raw_token_ids: list[int] | None = None
+    stop: tuple[str, ...] = field(default=(), metadata=CONTENT)
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict, metadata=CONTENT)
+    raw_token_ids: list[int] | None = field(default=None, metadata=CONTENT)
     ignore_eos: bool = False
 
     def __post_init__(self) -> None:
@@ -233,18 +236,18 @@ class GenerateRequest:
         if self.max_tokens is not None:
             _check_int("max_tokens", self.max_tokens, 1, "a whole number of at least 1, or None for as many as fit")
         if not isinstance(self.stop, tuple) or not all(isinstance(text, str) and text for text in self.stop):
-            raise _fail("stop", self.stop, "a tuple of strings that are not empty")
+            raise _fail("stop", self.stop, "a tuple of strings that are not empty", content=True)
         if not isinstance(self.chat_template_kwargs, dict) or not all(
             isinstance(name, str) for name in self.chat_template_kwargs
         ):
-            raise _fail("chat_template_kwargs", self.chat_template_kwargs, "a mapping with names as keys")
+            raise _fail("chat_template_kwargs", self.chat_template_kwargs, "a mapping with names as keys", content=True)
         if not isinstance(self.ignore_eos, bool):
             raise _fail("ignore_eos", self.ignore_eos, "True or False")
         ids = self.raw_token_ids
         if ids is not None and (
             not isinstance(ids, list) or not ids or not all(_is_int(token) and token >= 0 for token in ids)
         ):
-            raise _fail("raw_token_ids", ids, "a list of at least one token id")
+            raise _fail("raw_token_ids", ids, "a list of at least one token id", content=True)
 
 
 def check_messages(messages: object, *, may_be_empty: bool = False) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias, TypeVar, get_args
 
 # The annotations below are read at run time: they are the schema that incoming frames are checked against.
+from local_runtime.content import CONTENT, hides_content
 from local_runtime.errors import LocalRuntimeError, ProtocolError, error_from_code
 from local_runtime.events import EngineStats, FinishReason, Timings, Usage  # noqa: TC001 - read at run time
 from local_runtime.options import GenerateRequest, LoadOptions, ModelInfo, Progress  # noqa: TC001 - read at run time
@@ -97,14 +98,15 @@ class Stats:
     id: int
 
 
+@hides_content
 @dataclass(frozen=True, slots=True)
 class CountPromptTokens:
     """Ask how many tokens a conversation comes to; answered by ``prompt_tokens`` or ``failed``."""
 
     type: ClassVar[str] = "count_prompt_tokens"
     id: int
-    messages: list[dict[str, Any]]
-    chat_template_kwargs: dict[str, Any] = field(default_factory=dict)
+    messages: list[dict[str, Any]] = field(metadata=CONTENT)
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict, metadata=CONTENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +149,14 @@ class ReadyReply:
     info: ModelInfo
 
 
+@hides_content
 @dataclass(frozen=True, slots=True)
 class DeltaReply:
     """A further piece of an answer."""
 
     type: ClassVar[str] = "delta"
     id: int
-    text: str
+    text: str = field(metadata=CONTENT)
     tokens: int
 
 

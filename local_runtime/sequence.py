@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from local_runtime.content import CONTENT, hides_content
+
 __all__ = ["Sequence", "SequenceState"]
 
 
@@ -17,6 +19,7 @@ class SequenceState(enum.Enum):
     DONE = "done"
 
 
+@hides_content
 @dataclass(eq=False, slots=True)
 class Sequence:
     """The tokens of one request.
@@ -37,7 +40,7 @@ class Sequence:
     """
 
     sequence_id: int
-    tokens: list[int]
+    tokens: list[int] = field(metadata=CONTENT)
     max_tokens: int
     prompt_tokens: int = field(init=False)
     cached: int = 0

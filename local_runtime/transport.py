@@ -18,6 +18,7 @@ import threading
 from typing import TYPE_CHECKING, Protocol
 
 from local_runtime.child_process import python_command, python_environment
+from local_runtime.crash_reports import described
 from local_runtime.errors import EngineInternalError, LocalRuntimeError, WorkerDiedError
 from local_runtime.protocol import Command, Reply, Shutdown, decode_reply, encode, read_frame, write_frame
 
@@ -167,7 +168,7 @@ class ProcessTransport:
             except OSError as error:
                 misunderstood = WorkerDiedError(f"The pipe from the engine process broke: {error}.")
             except Exception as error:  # noqa: BLE001 - without its reader, everybody would wait for ever
-                _log.exception("a reply of the engine could not be taken")
+                _log.error("a reply of the engine could not be taken: %s", described(error))
                 misunderstood = EngineInternalError(f"A reply of the engine failed with {type(error).__name__}.")
         # A process that is killed in the middle of a frame looks like one that speaks nonsense, but is gone in a moment.
         ended_by_itself = self._ended_within(_SHUTDOWN_S if misunderstood is None or self._closing else _DYING_S)
@@ -236,7 +237,7 @@ class ThreadTransport:
         except LocalRuntimeError as error:
             end = error
         except Exception as error:  # noqa: BLE001 - the thread's last act is to say why it ends
-            _log.exception("the engine's thread ended")
+            _log.error("the engine's thread ended with %s", described(error))
             end = EngineInternalError(f"The engine's thread ended with {type(error).__name__}.", "See the log.")
         self._on_end(end)
 

@@ -10,7 +10,9 @@ What the process owes its parent:
 - It never outlives the parent: the end of its standard input ends it at once, whatever it is doing, and so does a
   change of its parent (for the case that another process still holds the pipe).
 - Ctrl-C is the parent's business: SIGINT is ignored.
-- Every failure is a coded error in a frame. Tracebacks go to standard error.
+- Every failure is a coded error in a frame. The way that an exception took goes to standard error, but not its text,
+  which may quote a conversation. Once the model is loaded, nothing else does: native libraries print what they like.
+- It leaves no core dump, for that would be a copy of everybody's conversations.
 """
 
 from __future__ import annotations
@@ -26,6 +28,15 @@ import time
 import traceback
 from typing import TYPE_CHECKING, BinaryIO
 
+from local_runtime.crash_reports import (
+    described,
+    forbid_core_dumps,
+    forbid_inspection,
+    keep_to_reports,
+    report,
+    report_what_nobody_catches,
+    say,
+)
 from local_runtime.errors import EngineInternalError, LocalRuntimeError, OutOfMemoryError, ProtocolError
 from local_runtime.events import Event, Failed, Finished, TextDelta, Timings, Usage
 from local_runtime.protocol import (
@@ -114,7 +125,8 @@ class Worker:
 
         Raises:
             ProtocolError: The other side speaks another version.
-            OSError: The other side is gone.
+            BrokenPipeError: The other side is gone.
+            EngineInternalError: Something failed for everybody; names what and where, and never its text.
         """
         try:
             while not self._load_failed:
@@ -125,10 +137,17 @@ class Worker:
                     self._handle(command)
                 elif self._engine is not None:
                     self._engine.step()
-        except BaseException:
+        except (LocalRuntimeError, BrokenPipeError, SystemExit):
             # What was under way is not "cancelled" but lost; its end is told by the end of this worker.
             self._engine = None
             raise
+        except BaseException as error:  # noqa: BLE001 - a panic in Rust is no Exception, and its text may quote a prompt
+            self._engine = None
+            report("the engine failed for everybody", error)
+            raise EngineInternalError(
+                f"The engine failed with {described(error)}.",
+                "This is a defect; its traceback is in the engine's log.",
+            ) from None
         if self._engine is not None:
             self._engine.close()
             self._engine = None
@@ -236,6 +255,8 @@ def serve(load: LoadFunction) -> None:
         load: Loads a model; :func:`load_model` unless a test scripts one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    forbid_core_dumps()
+    report_what_nobody_catches()
     commands, replies = _take_over_standard_streams()
     write_lock = threading.Lock()
 
@@ -244,7 +265,14 @@ def serve(load: LoadFunction) -> None:
         with write_lock:
             write_frame(replies, payload)
 
-    worker = Worker(load, send)
+    def load_and_be_silent(options: LoadOptions, on_progress: Callable[[Progress], None]) -> Model:
+        model = load(options, on_progress)
+        # Until here no conversation was looked at, and what a library says about a model that fails to load helps.
+        keep_to_reports()
+        forbid_inspection()
+        return model
+
+    worker = Worker(load_and_be_silent, send)
     threading.Thread(target=_read_commands, args=(commands, worker, send), name="commands", daemon=True).start()
     if os.name == "posix":
         threading.Thread(target=_watch_parent, args=(os.getppid(), worker), name="parent", daemon=True).start()
@@ -254,9 +282,10 @@ def serve(load: LoadFunction) -> None:
         _exit_now(0)
     except ProtocolError as error:
         _give_up(error, send)
-    except BaseException:  # noqa: BLE001 - the process ends with it, and says so
-        # Standard error ends with the exception's own line, which the parent quotes when it tells of our end.
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001 - the process ends with it, and says so
+        # The parent quotes the last line of standard error when it tells of our end.
+        last = error.message if isinstance(error, LocalRuntimeError) else type(error).__name__
+        say(last)
         _exit_now(70)
     _exit_now(0)
 
@@ -294,12 +323,15 @@ def _read_commands(commands: BinaryIO, worker: Worker, send: Callable[[Reply], N
         _give_up(error, send)
     except OSError:
         pass  # The parent closed its ends; that is the end of the stream too.
+    except BaseException as error:  # noqa: BLE001 - without this thread the worker would outlive its parent
+        report("a command could not be read", error)
+        _exit_now(70, worker)
     _exit_now(0, worker)
 
 
 def _give_up(error: LocalRuntimeError, send: Callable[[Reply], None]) -> None:
     """End because the two sides don't understand each other; request 0 means the connection itself."""
-    sys.stderr.write(f"{error}\n")
+    say(str(error))
     with contextlib.suppress(OSError):
         send(FailedReply.of(0, error))
     _exit_now(2)

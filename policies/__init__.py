@@ -4,8 +4,10 @@ from policies.condition import OPERATORS, Condition
 from policies.decision import Decision, RuleVerdict, StruckOut, decide
 from policies.errors import PolicyFileError
 from policies.facts import CONNECTIVITY, FACT_KINDS, WEEKDAYS, FactError, Facts, Place
+from policies.findings import Finding, MayLeave, UnknownSignal, Verification
 from policies.loader import load_policy, parse_policy, preset_names
 from policies.schema import DETECTORS, DEVICE_ZONE, LOCAL, Detector, Guarantee, Labels, Policy, Rule
+from policies.verification import verify
 
 __all__ = [
     "CONNECTIVITY",
@@ -20,16 +22,21 @@ __all__ = [
     "Detector",
     "FactError",
     "Facts",
+    "Finding",
     "Guarantee",
     "Labels",
+    "MayLeave",
     "Place",
     "Policy",
     "PolicyFileError",
     "Rule",
     "RuleVerdict",
     "StruckOut",
+    "UnknownSignal",
+    "Verification",
     "decide",
     "load_policy",
     "parse_policy",
     "preset_names",
+    "verify",
 ]

@@ -85,7 +85,7 @@ _POSITION = {fact: index for index, fact in enumerate(FACT_KINDS)}
 
 
 def _compile(fact: str, operator: str, operand: Any, labels: Labels) -> _Test:
-    if fact == "label" and operator in _ORDER:
+    if FACT_KINDS[fact] == "label" and operator in _ORDER:
         # The labels on the right side of an order are few, so the order becomes a set.
         limit = _COMPILERS[operator](0, labels.rank[operand])
         return _in(_POSITION[fact], tuple(label for label, rank in labels.rank.items() if limit((rank,))))

@@ -25,7 +25,9 @@ StruckOutCode = Literal["label", "zone", "not_configured", "unavailable", "conte
 """Why a place was struck out, for programs."""
 
 _DEVICE = Place(LOCAL, DEVICE_ZONE)
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _LABEL_AT = tuple(FACT_KINDS).index("label")
+_DECLARED_LABEL_AT = tuple(FACT_KINDS).index("declared_label")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Decision:
     def trace(self) -> tuple[RuleVerdict, ...]:
         """Every rule's verdict and the facts that it read; made when asked for, since a decision is made more often."""
         verdicts = []
-        values = _values(self._facts, self.label)
+        values = _values(self._policy, self._facts)
         known = dict(zip(FACT_KINDS, values, strict=True))
         for index, rule in enumerate(self._policy.rules):
             if self.rule_index is not None and index > self.rule_index:
@@ -147,7 +149,7 @@ class Decision:
 
     def to_json(self) -> str:
         """``to_dict`` as one line of JSON; equal facts and an equal policy give equal bytes."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, separators=(",", ":"))
+        return _encode(self.to_dict())
 
 
 def decide(policy: Policy, facts: Facts) -> Decision:
@@ -160,10 +162,9 @@ def decide(policy: Policy, facts: Facts) -> Decision:
     Returns:
         The first matching rule's candidates, or the default's, less those that are struck out.
     """
-    label = facts.label if facts.label in policy.labels.rank else policy.labels.top
-    assert label is not None
+    label = _known_label(policy, facts.label)
     rule_index = None
-    values = _values(facts, label)
+    values = _values(policy, facts)
     for index, tests in enumerate(policy.tests):
         for test in tests:
             if not test(values):
@@ -211,19 +212,28 @@ def decide(policy: Policy, facts: Facts) -> Decision:
 def _redacted_label(policy: Policy, facts: Facts, redact: tuple[str, ...]) -> str:
     """The label of a request without what some of the policy's detectors found in it."""
     labels, raises_to = policy.labels, policy.detector_labels
-    label = labels.join(labels.order[0], facts.declared_label or labels.top)
+    label = _known_label(policy, facts.declared_label)
     for name in facts.detected or ():
         if name not in redact:
             label = labels.join(label, raises_to.get(name, labels.top))
     return label
 
 
-def _values(facts: Facts, label: str) -> FactValues:
-    """All facts with the label that is decided for, so that no rule can take an unknown label for a harmless one."""
+def _known_label(policy: Policy, label: str | None) -> str:
+    """The label, or the top label where it is unknown."""
+    return label if label is not None and label in policy.labels.rank else policy.labels.top
+
+
+def _values(policy: Policy, facts: Facts) -> FactValues:
+    """All facts with labels that the policy knows, so that no rule can take an unknown label for a harmless one."""
     values = facts.values()
-    if values[_LABEL_AT] == label:
+    rank = policy.labels.rank
+    if values[_LABEL_AT] in rank and values[_DECLARED_LABEL_AT] in rank:
         return values
-    return (*values[:_LABEL_AT], label, *values[_LABEL_AT + 1 :])
+    known = list(values)
+    for at in (_LABEL_AT, _DECLARED_LABEL_AT):
+        known[at] = _known_label(policy, values[at])
+    return tuple(known)
 
 
 def _reason_against(policy: Policy, facts: Facts, label: str, name: str) -> StruckOut | None:

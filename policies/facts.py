@@ -159,7 +159,7 @@ class Facts:
             if name == "places":
                 known["places"] = _places_from(value)
             elif name not in FACT_KINDS:
-                raise FactError(f"{str(name)[:40]!r} is not a fact.")
+                raise FactError(f"{_shown(name)} is not a fact.")
             elif value is not None:
                 known[name] = _fact_from(name, FACT_KINDS[name], value)
         return cls(**known)
@@ -171,7 +171,7 @@ class FactError(ValueError):
 
 def _fact_from(name: str, kind: FactKind, value: object) -> Any:
     if kind == "number":
-        right = isinstance(value, int | float) and not isinstance(value, bool)
+        right = isinstance(value, float) or _is_whole_number(value)
     elif kind == "boolean":
         right = isinstance(value, bool)
     elif kind == "words":
@@ -188,6 +188,15 @@ def _fact_from(name: str, kind: FactKind, value: object) -> Any:
     return value
 
 
+def _is_whole_number(value: object) -> bool:
+    # One of thousands of digits can neither be compared with the others nor be written in a reason.
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+
+
+def _shown(name: object) -> str:
+    return repr(name[:40]) if isinstance(name, str) else f"a {type(name).__name__}"
+
+
 def _places_from(value: object) -> tuple[Place, ...]:
     if not isinstance(value, list):
         raise FactError("places is not a list.")
@@ -198,12 +207,12 @@ def _places_from(value: object) -> tuple[Place, ...]:
         fields = dict(given)
         for name in fields:
             if name not in Place.__dataclass_fields__:
-                raise FactError(f"places[{index}] has an unknown field {str(name)[:40]!r}.")
+                raise FactError(f"places[{index}] has an unknown field {_shown(name)}.")
         for name, required in (("name", True), ("zone", True), ("unavailable", False)):
             if not isinstance(fields.get(name, None if required else ""), str):
                 raise FactError(f"places[{index}].{name} is not text.")
         context = fields.get("context_tokens")
-        if context is not None and (not isinstance(context, int) or isinstance(context, bool)):
+        if context is not None and not _is_whole_number(context):
             raise FactError(f"places[{index}].context_tokens is not a whole number.")
         capabilities = fields.get("capabilities")
         if capabilities is not None:

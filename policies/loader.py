@@ -16,16 +16,33 @@ from policies.yaml_document import DocumentNode, did_you_mean, read_document, re
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["REMOTE", "load_policy", "parse_policy", "preset_names"]
+__all__ = [
+    "KEYS",
+    "LONGEST_PATTERN",
+    "MOST_WORDS",
+    "NAME",
+    "REMOTE",
+    "load_policy",
+    "parse_policy",
+    "preset_names",
+]
 
 REMOTE = "remote"
 """Name of the remote place, unless the operator gave it another."""
 
 _PRESETS = Path(__file__).parent / "presets"
-_KEYS = ("version", "name", "description", "labels", "zones", "detectors", "rules", "default", "guarantees")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_MOST_WORDS = 1000
-_LONGEST_PATTERN = 1000
+
+KEYS = ("version", "name", "description", "labels", "zones", "detectors", "rules", "default", "guarantees")
+"""Keys of a policy file."""
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""A name of a policy, label, tag, zone, detector, rule or guarantee."""
+
+MOST_WORDS = 1000
+"""Words that a detector of the policy's own may have."""
+
+LONGEST_PATTERN = 1000
+"""Characters that a detector's pattern may have."""
 
 
 def preset_names() -> tuple[str, ...]:
@@ -68,7 +85,7 @@ def parse_policy(text: str, *, file: str = "<policy>", places: Collection[str] =
 
 
 def _build(top: DocumentNode, places: Collection[str]) -> Policy:
-    keys = top.fields(_KEYS, required=("version", "name", "labels", "zones", "default"))
+    keys = top.fields(KEYS, required=("version", "name", "labels", "zones", "default"))
     if keys["version"].integer() != 1:
         keys["version"].fail(
             f"version {keys['version'].plain()} is not understood.", "This release understands version 1."
@@ -95,7 +112,7 @@ def _build(top: DocumentNode, places: Collection[str]) -> Policy:
 
 def _name(node: DocumentNode) -> str:
     name = node.text()
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         node.fail("a name has letters, digits, '-', '_' and '.', at most 64 of them.")
     return name
 
@@ -113,7 +130,7 @@ def _labels(node: DocumentNode) -> Labels:
     tags: dict[str, str] = {}
     if "tags" in keys:
         for tag, label_node in keys["tags"].entries().items():
-            if not _NAME.fullmatch(tag):
+            if not NAME.fullmatch(tag):
                 label_node.fail("a tag has letters, digits, '-', '_' and '.', at most 64 of them.")
             tags[tag] = label_node.choice(order, "label")
     return Labels(tuple(order), keys["unlabeled"].choice(order, "label"), tags)
@@ -126,7 +143,7 @@ def _zones(node: DocumentNode, labels: Labels) -> tuple[dict[str, str], dict[str
     for zone, ceiling in node.entries().items():
         if zone == DEVICE_ZONE:
             ceiling.fail("the device sees every label and has no ceiling.", "Leave this zone out.")
-        if not _NAME.fullmatch(zone):
+        if not NAME.fullmatch(zone):
             ceiling.fail("a zone's name has letters, digits, '-', '_' and '.', at most 64 of them.")
         if ceiling.is_mapping:
             keys = ceiling.fields(("ceiling", "addresses"), required=("ceiling",))
@@ -163,11 +180,11 @@ def _detector(node: DocumentNode, labels: Labels) -> Detector:
     if len(own) == 2:
         keys["pattern"].fail("both words and pattern are given.", "Write two detectors.")
     words = tuple(item.text() for item in keys["words"].items()) if "words" in keys else ()
-    if "words" in keys and not 0 < len(words) <= _MOST_WORDS:
-        keys["words"].fail(f"expected 1 to {_MOST_WORDS} words, found {len(words)}.")
+    if "words" in keys and not 0 < len(words) <= MOST_WORDS:
+        keys["words"].fail(f"expected 1 to {MOST_WORDS} words, found {len(words)}.")
     pattern = keys["pattern"].text() if "pattern" in keys else ""
-    if len(pattern) > _LONGEST_PATTERN:
-        keys["pattern"].fail(f"a pattern has at most {_LONGEST_PATTERN} characters.")
+    if len(pattern) > LONGEST_PATTERN:
+        keys["pattern"].fail(f"a pattern has at most {LONGEST_PATTERN} characters.")
     label = keys["label"].choice(labels.order, "label") if "label" in keys else None
     return Detector(name, label, words, pattern)
 

@@ -195,6 +195,22 @@ class Policy:
         return {detector.name: detector.label or self.labels.top for detector in self.detectors}
 
     @cached_property
+    def tags_in_rules(self) -> frozenset[str]:
+        """Tags that conditions of rules name."""
+        found: set[str] = set()
+        for rule in self.rules:
+            for condition in rule.when:
+                if condition.fact == "tags":
+                    operand = condition.operand
+                    found.update(map(str, operand) if isinstance(operand, tuple) else (str(operand),))
+        return frozenset(found)
+
+    @cached_property
+    def facts_in_rules(self) -> frozenset[str]:
+        """Facts that conditions of rules name."""
+        return frozenset(condition.fact for rule in self.rules for condition in rule.when)
+
+    @cached_property
     def tests(self) -> tuple[tuple[Any, ...], ...]:
         """For each rule the compiled tests of its conditions, ready to be called."""
         return tuple(tuple(condition.test for condition in rule.when) for rule in self.rules)

@@ -23,6 +23,9 @@ __all__ = ["DocumentNode", "did_you_mean", "read_document", "read_document_file"
 _MAX_BYTES = 1 << 20
 _KINDS = {"str": "text", "int": "a number", "float": "a number", "bool": "true or false", "null": "nothing"}
 _LONGEST_SHOWN = 40
+# Reading a value takes PyYAML some 20 µs, so that a file of nothing but values could take it half a minute.
+_MOST_VALUES = 20_000
+_NOT_TEXT = re.compile("[\0\ud800-\udfff]")
 _NOT_FINITE = re.compile(r"[-+]?\.(inf|nan)", re.IGNORECASE)
 # YAML 1.1 reads 1:30 as 90, 010 as 8 and 1_0 as 10, and YAML 1.2 does not; only what cannot be misread is a number here.
 _DECIMAL = re.compile(r"[-+]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)")
@@ -192,7 +195,9 @@ class DocumentNode:
 
 
 class _Composer(yaml.SafeLoader):
-    """PyYAML's safe loader that refuses what could make a small file big or ambiguous."""
+    """PyYAML's safe loader that refuses what could make a small file big, slow or ambiguous."""
+
+    _values = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -203,6 +208,15 @@ class _Composer(yaml.SafeLoader):
         tag = getattr(event, "tag", None)
         if tag is not None and tag != "!":
             raise yaml.MarkedYAMLError(problem="tags are not understood here", problem_mark=event.start_mark)
+        # An escape can spell what no file name, variable or hash can be made of.
+        written = getattr(event, "value", None)
+        if written is not None and _NOT_TEXT.search(written):
+            raise yaml.MarkedYAMLError(
+                problem="a zero byte or half of a character is not understood here", problem_mark=event.start_mark
+            )
+        self._values += 1
+        if self._values > _MOST_VALUES:
+            raise yaml.MarkedYAMLError(problem=f"more than {_MOST_VALUES} values", problem_mark=event.start_mark)
         node: yaml.Node | None = super().compose_node(parent, index)
         return node
 
@@ -215,9 +229,11 @@ def read_document(text: str, file: str) -> DocumentNode:
         file: What to call it in errors.
 
     Raises:
-        PolicyFileError: It is not YAML, is empty, or uses tags, anchors or several documents.
+        PolicyFileError: It is not YAML, is empty, too long, or uses tags, anchors or several documents.
     """
     loader = None
+    if len(text) > _MAX_BYTES:
+        raise PolicyFileError("the text is longer than 1 MiB.", file=file)
     try:
         loader = _Composer(text)
         node = loader.get_single_node()

@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from local_runtime.content import CONTENT, hides_content
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
@@ -19,14 +21,15 @@ FinishReason = Literal["stop", "length", "content_filter"]
 """Why an answer ended."""
 
 
+@hides_content
 @dataclass(frozen=True, slots=True)
 class ContentDelta:
     """A piece of the answer."""
 
-    text: str = field(default="", repr=False)
+    text: str = field(default="", metadata=CONTENT)
     """Text to append to the answer."""
 
-    refusal: str = field(default="", repr=False)
+    refusal: str = field(default="", metadata=CONTENT)
     """Text to append to the refusal."""
 
     tokens: int = 1

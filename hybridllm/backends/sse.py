@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,21 +37,21 @@ async def server_events(pieces: AsyncIterable[bytes]) -> AsyncGenerator[ServerEv
         RemoteError: The bytes are not UTF-8, or a line has no end.
     """
     decoder = codecs.getincrementaldecoder("utf-8")()
-    pending = ""
+    lines = _Lines()
     at_start = True
     name, data = "", list[str]()
     async for piece in pieces:
         try:
-            pending += decoder.decode(piece)
+            text = decoder.decode(piece)
         except UnicodeDecodeError:
             raise RemoteError("The remote's answer is not UTF-8.") from None
-        if at_start and pending:
-            pending = pending.removeprefix("\ufeff")
+        if at_start and text:
+            text = text.removeprefix("\ufeff")
             at_start = False
-        lines, pending = _complete_lines(pending)
-        if len(pending) > _MAX_LINE_CHARACTERS:
+        ended = lines.add(text)
+        if lines.begun_characters > _MAX_LINE_CHARACTERS:
             raise RemoteError("The remote's answer has a line without an end.")
-        for line in lines:
+        for line in ended:
             if not line:
                 if data:
                     yield ServerEvent(name or "message", "\n".join(data))
@@ -64,8 +65,28 @@ async def server_events(pieces: AsyncIterable[bytes]) -> AsyncGenerator[ServerEv
                 name = value
 
 
-def _complete_lines(text: str) -> tuple[list[str], str]:
-    """Lines that have ended with CR, LF or both, and the rest. A CR at the very end waits: an LF may follow."""
-    held = "\r" if text.endswith("\r") else ""
-    lines = text.removesuffix("\r").replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    return lines[:-1], lines[-1] + held
+class _Lines:
+    """Lines out of text that arrives in pieces. It looks at each piece once, so that many small ones cost no more than one."""
+
+    def __init__(self) -> None:
+        self._begun = io.StringIO()
+        self._after_cr = False
+
+    @property
+    def begun_characters(self) -> int:
+        """Length of the line that has not ended yet."""
+        return self._begun.tell()
+
+    def add(self, text: str) -> list[str]:
+        """The lines that end in ``text``, with CR, LF or both."""
+        if not text:
+            return []
+        if self._after_cr:
+            text = text.removeprefix("\n")
+        self._after_cr = text.endswith("\r")
+        *ended, rest = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        if ended:
+            ended[0] = self._begun.getvalue() + ended[0]
+            self._begun = io.StringIO()
+        self._begun.write(rest)
+        return ended

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ParamSpec, cast
 
 import typer
 
+from hybridllm.boundary import DEBUG_VARIABLE, debugging, without_content
 from hybridllm.cli.exit_codes import EXIT_CODES_HELP, ExitCode, exit_code_for
 from hybridllm.cli.mistakes import CommandError
 from hybridllm.cli.terminal import OutputClosedError, OutputFullError, Terminal, abandon_stdout
@@ -19,12 +19,9 @@ if TYPE_CHECKING:
 
     from hybridllm.cli.client_options import OpenClient
 
-__all__ = ["DEBUG_VARIABLE", "Services", "app", "command", "output_failed", "services_of"]
+__all__ = ["Services", "app", "command", "output_failed", "services_of"]
 
 P = ParamSpec("P")
-
-DEBUG_VARIABLE = "HYBRIDLLM_DEBUG"
-"""Environment variable that turns the one line of an internal error into its traceback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +112,7 @@ def _run_guarded(run: Callable[[], None], terminal: Terminal) -> None:
         raise
     except Exception as error:
         code = error.code if isinstance(error, CommandError) else exit_code_for(error)
-        if code is ExitCode.INTERNAL and os.environ.get(DEBUG_VARIABLE):
+        if code is ExitCode.INTERNAL and debugging():
             raise
         terminal.error(_sentence(error, code))
         raise typer.Exit(code) from None
@@ -133,4 +130,5 @@ def _sentence(error: Exception, code: ExitCode) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     if code is not ExitCode.INTERNAL:
         return text
-    return f"internal error ({type(error).__name__}): {text} Set {DEBUG_VARIABLE}=1 to see where."
+    # The text of an error that nobody expected can quote what a person wrote, so only its class and place are told.
+    return f"internal error: {without_content(error)} Set {DEBUG_VARIABLE}=1 to see more."

@@ -64,7 +64,7 @@ class Answer:
         stopped: True if the person stopped it.
     """
 
-    text: str = ""
+    text: str = field(default="", repr=False)
     route: Route | None = None
     finish_reason: str | None = None
     usage: CompletionUsage | None = None

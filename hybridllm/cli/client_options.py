@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -11,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 from hybridllm.cli.mistakes import CommandError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from hybridllm import HybridClient, Remote
     from local_runtime.options import Progress
 
@@ -107,12 +104,10 @@ def _overridden(options: ClientOptions, configured: Remote | None) -> Remote | N
     if options.remote_url is None:
         return replace(configured, **changes) if changes else None
     if replace(configured, base_url=options.remote_url).origin != configured.origin:
-        changes |= {"zone": "cloud", "api_key": None}
-    key = os.environ.get(API_KEY_VARIABLE)
-    if key:
-        changes["api_key"] = key
-    with _key_named():
-        return replace(configured, base_url=options.remote_url, **changes)
+        changes |= {"zone": "cloud", "api_key": None, "api_key_env": None}
+    if _key_is_set():
+        changes |= {"api_key": None, "api_key_env": API_KEY_VARIABLE}
+    return replace(configured, base_url=options.remote_url, **changes)
 
 
 def remote_from(options: ClientOptions) -> Remote | None:
@@ -121,7 +116,6 @@ def remote_from(options: ClientOptions) -> Remote | None:
     Raises:
         CommandError: Only one of URL and model is given.
         BadRequest: The URL is not one.
-        ConfigError: The environment's key is not one.
     """
     if options.remote_url is None:
         return None
@@ -129,25 +123,13 @@ def remote_from(options: ClientOptions) -> Remote | None:
 
     if options.remote_model is None:
         raise CommandError("--remote-url is given without --remote-model. Name the model that the server shall run.")
-    with _key_named():
-        return Remote(
-            base_url=options.remote_url, model=options.remote_model, api_key=os.environ.get(API_KEY_VARIABLE) or None
-        )
+    return Remote(
+        base_url=options.remote_url,
+        model=options.remote_model,
+        api_key_env=API_KEY_VARIABLE if _key_is_set() else None,
+    )
 
 
-@contextlib.contextmanager
-def _key_named() -> Iterator[None]:
-    """A key that is none is the environment's mistake, and named so."""
-    from hybridllm import BadRequest, ConfigError
-
-    try:
-        yield
-    except BadRequest as error:
-        if error.field != "remote.api_key":
-            raise
-        raise ConfigError(
-            f"{API_KEY_VARIABLE} is not a key: it has to be printable ASCII without spaces.",
-            error.mend,
-            file=API_KEY_VARIABLE,
-            key=error.field,
-        ) from None
+def _key_is_set() -> bool:
+    """Whether the variable exists; its value is not read before it is sent."""
+    return any(name == API_KEY_VARIABLE for name in os.environ)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hybridllm.cli.attachment import read_bounded, reason_of
 from hybridllm.cli.mistakes import CommandError
+from local_runtime.content import CONTENT, hides_content
 from local_runtime.files import write_atomically
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class ConversationFileError(CommandError):
     """A file that was to be read or written cannot be; one sentence with the mend."""
 
 
+@hides_content
 @dataclass
 class Conversation:
     """What was said so far.
@@ -39,8 +41,8 @@ class Conversation:
         policy_hash: The hash of the policy that gave ``label``; what a label or a tag means is the policy's to say.
     """
 
-    system: str | None = None
-    messages: list[dict[str, str]] = field(default_factory=list)
+    system: str | None = field(default=None, metadata=CONTENT)
+    messages: list[dict[str, str]] = field(default_factory=list, metadata=CONTENT)
     privacy: str | None = None
     tags: tuple[str, ...] = ()
     kept_local: bool = False
@@ -140,11 +142,14 @@ def _problem(record: Any) -> str:
         return "hybridllm_conversation is missing"
     if record["hybridllm_conversation"] != _FORMAT:
         return f"hybridllm_conversation is not {_FORMAT}"
+    for name in ("system", "privacy", "kept_local"):
+        if name not in record:
+            return f"{name} is missing"
     for name in ("system", "privacy", "label", "policy_hash"):
         if not isinstance(record.get(name), str | None):
             return f"{name} is neither text nor null"
     for name in ("kept_local", "system_kept_local"):
-        if not isinstance(record.get(name, name == "system_kept_local"), bool):
+        if not isinstance(record.get(name, True), bool):
             return f"{name} is neither true nor false"
     tags = record.get("tags")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):

@@ -227,7 +227,7 @@ def configuration_findings(options: ClientOptions, opener: OpenClient) -> list[F
     except HybridLLMError as error:
         return [Finding("configuration", "failing", error.message, error.mend)]
     with client:
-        return [policy_finding(client.policy), remote_finding(client.remote, client.policy)]
+        return [policy_finding(client.policy), remote_finding(client.remote, client.policy, offline=client.offline)]
 
 
 def policy_finding(policy: Policy) -> Finding:
@@ -238,18 +238,30 @@ def policy_finding(policy: Policy) -> Finding:
     )
 
 
-def remote_finding(remote: Remote | None, policy: Policy) -> Finding:
-    """Whether the remote's host takes a connection; not a byte is sent over it."""
+def remote_finding(remote: Remote | None, policy: Policy, *, offline: bool = False) -> Finding:
+    """Whether the remote's host takes a connection; not a byte is sent over it, and offline not even that is tried."""
     import asyncio
 
     from hybridllm.egress import EgressGate
+    from hybridllm.errors import HybridLLMError, PrivacyViolation
     from hybridllm.permits import PermitOffice
+    from hybridllm.policy_in_force import PolicyInForce
 
     if remote is None:
         return Finding("remote", "fine", "none; this device answers everything")
     ceiling = policy.zones.get(remote.zone)
     sees = f"zone {remote.zone}, may see up to {ceiling}" if ceiling else f"zone {remote.zone}, which may see nothing"
-    if not asyncio.run(EgressGate(remote, policy, PermitOffice()).probe(_REMOTE_TIMEOUT_S)):
+    if offline:
+        return Finding("remote", "fine", f"{remote.origin} is not contacted: offline is set ({sees})")
+    in_force = PolicyInForce(policy)
+    try:
+        gate = EgressGate(remote, in_force, PermitOffice(in_force))
+    except HybridLLMError as error:
+        return Finding("remote", "failing", error.message, error.mend)
+    failure = asyncio.run(gate.probe_error(_REMOTE_TIMEOUT_S))
+    if isinstance(failure, PrivacyViolation):
+        return Finding("remote", "warning", failure.message, failure.mend)
+    if failure is not None:
         return Finding(
             "remote",
             "warning",

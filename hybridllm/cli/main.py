@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 # Each registers its commands; the order is that of the help.
-for _module in ("chat", "compile_model", "models", "bench", "doctor", "policy"):
+for _module in (
+    "chat",
+    "compile_model",
+    "models",
+    "bench",
+    "doctor",
+    "policy",
+    "policy_verify",
+    "policy_simulate",
+    "audit",
+):
     import_module(f"hybridllm.cli.{_module}")
 
 

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from hybridllm.types.completion_usage import CompletionUsage
-from hybridllm.types.model import Model
+from hybridllm.types.model import CONTENT, Model
 
 __all__ = ["ChatCompletionChunk", "ChoiceDelta", "ChunkChoice"]
 
@@ -17,10 +17,10 @@ class ChoiceDelta(Model):
     role: Literal["assistant"] | None = None
     """``assistant`` in the first piece, None afterwards."""
 
-    content: str | None = None
+    content: Annotated[str | None, CONTENT] = None
     """Text to append."""
 
-    refusal: str | None = None
+    refusal: Annotated[str | None, CONTENT] = None
     """Text to append to the refusal."""
 
 

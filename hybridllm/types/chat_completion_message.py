@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from hybridllm.types.model import Model
+from hybridllm.types.model import CONTENT, Model
 
 __all__ = ["ChatCompletionMessage"]
 
@@ -15,8 +15,11 @@ class ChatCompletionMessage(Model):
     role: Literal["assistant"] = "assistant"
     """Always ``assistant``."""
 
-    content: str | None = None
+    content: Annotated[str | None, CONTENT] = None
     """The answer's text."""
 
-    refusal: str | None = None
+    privacy: str | None = None
+    """Label of the answer: that of what produced it. Put back into ``messages``, the message still has it. Not OpenAI's."""
+
+    refusal: Annotated[str | None, CONTENT] = None
     """The text of a refusal, where the model sends it apart from the content."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
 from hybridllm.errors import BadRequest
 from hybridllm.types.message_param import MessageParam
-from hybridllm.types.message_shape import did_you_mean, parse_messages, well_formed
-from hybridllm.types.model import Model
+from hybridllm.types.message_shape import did_you_mean, field_name, parse_messages, well_formed
+from hybridllm.types.model import CONTENT, Model
 
 __all__ = ["EXTENDED_SAMPLING", "ChatRequest", "StreamOptions"]
 
@@ -50,10 +50,10 @@ class ChatRequest(Model):
     messages: list[MessageParam]
     """The conversation so far, oldest first."""
 
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1, lt=2**31)
     """Most tokens to generate; None for as many as the context holds."""
 
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1, lt=2**31)
     """OpenAI's newer name for ``max_tokens``; give one of them."""
 
     temperature: float | None = Field(None, ge=0, le=2, allow_inf_nan=False)
@@ -62,7 +62,7 @@ class ChatRequest(Model):
     top_p: float | None = Field(None, gt=0, le=1)
     """Sample from the likeliest tokens whose probabilities add up to this; 1 for all. None: what the model recommends."""
 
-    top_k: int | None = Field(None, ge=0)
+    top_k: int | None = Field(None, ge=0, lt=2**31)
     """Sample from this many likeliest tokens; 0 for all. None: what the model recommends.
 
     Not OpenAI's: a remote must be declared to support it.
@@ -89,10 +89,10 @@ class ChatRequest(Model):
     seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     """The same seed, request and place give the same answer; a whole number of 64 bits."""
 
-    stop: list[str] | None = None
+    stop: Annotated[list[str] | None, CONTENT] = None
     """Texts at which the answer ends; they are not part of it. At most 16."""
 
-    user: str | None = None
+    user: Annotated[str | None, CONTENT] = None
     """Your name for the end user; sent to a remote that answers, unused on the device."""
 
     n: Literal[1] = 1
@@ -105,7 +105,7 @@ class ChatRequest(Model):
     """Options of a streamed answer; only with ``stream=True``."""
 
     @classmethod
-    def parse(cls, messages: object, **fields: Any) -> ChatRequest:
+    def parse(cls, messages: object, /, **fields: Any) -> ChatRequest:
         """Check a caller's arguments.
 
         Args:
@@ -125,8 +125,9 @@ class ChatRequest(Model):
                 continue
             if name in _OPENAI_UNSUPPORTED:
                 raise BadRequest(f"{name} is not supported.", _MENDS.get(name, "Leave it out."), field=name)
+            shown = field_name(name)
             raise BadRequest(
-                f"{name} is not a field of a chat request.", did_you_mean(name, known) or "Leave it out.", field=name
+                f"{shown} is not a field of a chat request.", did_you_mean(name, known) or "Leave it out.", field=shown
             )
         if "stop" in given:
             given["stop"] = _parse_stop(given["stop"])
@@ -212,9 +213,8 @@ def _parse_stop(stop: object) -> list[str]:
 def _parse_stream_options(options: Mapping[str, Any]) -> StreamOptions:
     for name in options:
         if name not in StreamOptions.model_fields:
-            raise BadRequest(
-                f"stream_options.{name} is not supported.", "Leave it out.", field=f"stream_options.{name}"
-            )
+            field = f"stream_options.{field_name(name)}"
+            raise BadRequest(f"{field} is not supported.", "Leave it out.", field=field)
     if not isinstance(options.get("include_usage", False), bool):
         field = "stream_options.include_usage"
         raise BadRequest(f"{field} should be a valid boolean.", field=field)

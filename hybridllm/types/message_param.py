@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hybridllm.types.model import Model
+from hybridllm.types.model import CONTENT, Model
 
 __all__ = [
     "AssistantMessageParam",
@@ -24,15 +24,15 @@ class TextPartParam(Model):
     type: Literal["text"]
     """Always ``text``: images, audio and files are not supported."""
 
-    text: str
+    text: Annotated[str, CONTENT]
     """The text."""
 
 
 class _MessageParam(Model):
-    content: str | list[TextPartParam] | None
+    content: Annotated[str | list[TextPartParam] | None, CONTENT]
     """The message's text, or its text parts; None only in an assistant's message that has a ``refusal``."""
 
-    name: str | None = None
+    name: Annotated[str | None, CONTENT] = None
     """Name of who speaks, where several speak in one role.
 
     A remote gets it. On the device it reaches the model only if the model's chat template uses it, as most do not.
@@ -76,7 +76,7 @@ class AssistantMessageParam(_MessageParam):
     role: Literal["assistant"]
     """Always ``assistant``."""
 
-    refusal: str | None = None
+    refusal: Annotated[str | None, CONTENT] = None
     """The text of an earlier refusal."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
@@ -18,7 +19,7 @@ from hybridllm.types.message_param import (
     UserMessageParam,
 )
 
-__all__ = ["did_you_mean", "parse_messages", "well_formed"]
+__all__ = ["did_you_mean", "field_name", "parse_messages", "well_formed"]
 
 _CLASSES: dict[
     str,
@@ -33,10 +34,19 @@ _FIELDS = ("role", "content", "name", "privacy")
 # Other libraries dump an assistant's message with these; empty they say nothing, filled they would be ignored.
 _ONLY_EMPTY = ("tool_calls", "function_call", "audio", "annotations")
 
+# What a role or a part's type is called elsewhere; a mistake is told with these words only, as any other may be content.
+_KNOWN_WORDS = frozenset({
+    "ai", "audio", "bot", "document", "file", "human", "image", "image_url", "input_audio", "input_file", "input_image",
+    "input_text", "model", "output_text", "reasoning", "refusal", "thinking", "tool_result", "tool_use", "video",
+    "video_url",
+})  # fmt: skip
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
+_NO_NAME = "<key>"
+
 
 def did_you_mean(word: object, known: Sequence[str]) -> str:
     """A sentence naming the known word that is nearest to ``word``; empty if none is near."""
-    near = get_close_matches(str(word), known, n=1)
+    near = get_close_matches(word, known, n=1) if isinstance(word, str) else []
     return f"Did you mean {near[0]!r}?" if near else ""
 
 
@@ -64,7 +74,7 @@ def _parse_message(message: object, path: str) -> MessageParam:
         raise BadRequest(
             f"{path} is a {type(message).__name__}, expected a mapping with 'role' and 'content'.", field=path
         )
-    fields: dict[str, Any] = {str(key): value for key, value in message.items()}
+    fields: dict[str, Any] = {key if isinstance(key, str) else _NO_NAME: value for key, value in message.items()}
     role = fields.get("role")
     if role is None:
         raise BadRequest(f"{path} has no 'role'.", f"Use one of {', '.join(_CLASSES)}.", field=f"{path}.role")
@@ -91,7 +101,7 @@ def _parse_message(message: object, path: str) -> MessageParam:
         if key not in known:
             mend = did_you_mean(key, known) or f"A {role} message has the fields {', '.join(known)}."
             raise BadRequest(
-                f"{path}.{_key(key)} is not a field of a {role} message.", mend, field=f"{path}.{_key(key)}"
+                f"{path}.{field_name(key)} is not a field of a {role} message.", mend, field=f"{path}.{field_name(key)}"
             )
     for key in ("name", "privacy", "refusal"):
         value = fields.get(key)
@@ -134,7 +144,9 @@ def _parse_part(part: object, where: str) -> TextPartParam:
         raise BadRequest(f"{where}.text is a {type(part.get('text')).__name__}, expected text.", field=f"{where}.text")
     for key in part:
         if key not in ("type", "text"):
-            raise BadRequest(f"{where}.{_key(key)} is not a field of a text part.", field=f"{where}.{_key(key)}")
+            raise BadRequest(
+                f"{where}.{field_name(key)} is not a field of a text part.", field=f"{where}.{field_name(key)}"
+            )
     return TextPartParam(type="text", text=well_formed(part["text"], where))
 
 
@@ -156,11 +168,14 @@ def well_formed(text: str, where: str) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value for a message: short words are quoted, anything else is named by its type, so no content gets out."""
+    """A value for a message: words of OpenAI's are quoted, anything else is named by its type, so no content gets out."""
     if value is None:
         return "missing"
-    return repr(value) if isinstance(value, str) and len(value) <= 24 else f"a {type(value).__name__}"
+    if isinstance(value, str) and value in _KNOWN_WORDS:
+        return repr(value)
+    return f"a text of {len(value)} characters" if isinstance(value, str) else f"a {type(value).__name__}"
 
 
-def _key(key: object) -> str:
-    return str(key)[:40]
+def field_name(key: object) -> str:
+    """A key for a path. One that is no name in a program may be a text that slipped into its place."""
+    return key if isinstance(key, str) and _NAME.fullmatch(key) else _NO_NAME

@@ -50,17 +50,34 @@ def test_another_url_of_the_same_origin_keeps_what_was_said_about_the_server(tmp
 
 
 @pytest.mark.parametrize("url", ["https://other.example/v1", "http://site.example/v1", "https://site.example:444/v1"])
-@pytest.mark.parametrize("variable", ["", "sk-given"])
+@pytest.mark.parametrize("variable", [None, "sk-given"])
 def test_another_origin_keeps_the_rest_but_not_zone_and_key(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, variable: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, variable: str | None
 ) -> None:
-    monkeypatch.setenv("HYBRIDLLM_REMOTE_API_KEY", variable)
+    if variable is None:
+        monkeypatch.delenv("HYBRIDLLM_REMOTE_API_KEY", raising=False)
+    else:
+        monkeypatch.setenv("HYBRIDLLM_REMOTE_API_KEY", variable)
     path = configuration(tmp_path, REMOTE + "  gap_timeout_s: 9\n")
     with open_client(ClientOptions(config=path, remote_url=url), None) as client:
         remote = client.remote
     assert remote is not None
     assert (remote.base_url, remote.model, remote.gap_timeout_s) == (url, "small", 9)
-    assert (remote.zone, remote.api_key) == ("cloud", variable or None)
+    assert (remote.zone, remote.api_key) == ("cloud", None)
+    assert remote.api_key_env == (None if variable is None else "HYBRIDLLM_REMOTE_API_KEY")
+
+
+@pytest.mark.parametrize("key", ["api_key: sk-site", "api_key_env: SITE_KEY"])
+def test_the_variable_takes_the_place_of_the_files_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("HYBRIDLLM_REMOTE_API_KEY", "sk-given")
+    monkeypatch.setenv("SITE_KEY", "sk-site")
+    path = configuration(tmp_path, REMOTE.replace("api_key: sk-site", key))
+    with open_client(ClientOptions(config=path, remote_url="https://site.example/v2"), None) as client:
+        remote = client.remote
+    assert remote is not None
+    assert (remote.zone, remote.api_key, remote.api_key_env) == ("site", None, "HYBRIDLLM_REMOTE_API_KEY")
 
 
 def test_a_model_without_a_remote_is_refused(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class AwaitedFace:
 
     def __init__(self, **arguments):
         self._runner = asyncio.Runner()
+        self._open = True
         self.client = AsyncHybridClient(**arguments)
 
     def create(self, **request):
@@ -78,8 +79,10 @@ class AwaitedFace:
         return self._runner.run(self.client.load())
 
     def close(self):
-        self._runner.run(self.client.close())
-        self._runner.close()
+        if self._open:
+            self._open = False
+            self._runner.run(self.client.close())
+            self._runner.close()
 
 
 def text_of(chunks):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -28,6 +30,10 @@ class Exchange:
     def send(self, data: bytes) -> None:
         self.connection.sendall(data)
 
+    def send_unprotected(self, data: bytes) -> None:
+        """Bytes straight onto the connection, past its TLS."""
+        socket.socket.sendall(self.connection, data)
+
     def head(self, status: int = 200, headers: dict[str, str] | None = None) -> None:
         fields = {"Content-Type": "text/event-stream", **(headers or {})}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
@@ -39,13 +45,14 @@ class Exchange:
 
 
 class LoopbackServer:
-    """Each request gets the next behaviour; the last one goes on for ever."""
+    """Each request gets the next behaviour; the last one goes on for ever. With ``tls`` it speaks HTTPS."""
 
-    def __init__(self, *behaviours: Behaviour, port: int = 0) -> None:
+    def __init__(self, *behaviours: Behaviour, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.behaviours = list(behaviours)
         self.exchanges: list[Exchange] = []
         self.received = bytearray()
         self.connections = 0
+        self.tls = tls
         self.stopping = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", port))
         self.port = int(self._socket.getsockname()[1])
@@ -54,7 +61,11 @@ class LoopbackServer:
 
     @property
     def base_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
+        return self.base_url_of("127.0.0.1")
+
+    def base_url_of(self, host: str) -> str:
+        """Its base URL under another name."""
+        return f"{'http' if self.tls is None else 'https'}://{host}:{self.port}/v1"
 
     def __enter__(self) -> LoopbackServer:
         self._start(self._accept)
@@ -85,6 +96,8 @@ class LoopbackServer:
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             connection.settimeout(5)
+            if self.tls is not None:
+                connection = self.tls.wrap_socket(connection, server_side=True)
             raw = b""
             while b"\r\n\r\n" not in raw or len(raw) < _whole_length(raw):
                 piece = connection.recv(65536)
@@ -96,6 +109,8 @@ class LoopbackServer:
             index = min(len(self.exchanges), len(self.behaviours) - 1)
             self.exchanges.append(exchange)
             self.behaviours[index](exchange)
+            if self.tls is not None:
+                connection.close()  # another object than the one that the block above closes
 
 
 def _whole_length(raw: bytes) -> int:
@@ -154,6 +169,28 @@ def status(code: int, body: bytes = b"{}", headers: dict[str, str] | None = None
     return behave
 
 
+def raw(*pieces: bytes) -> Behaviour:
+    """These bytes and nothing else, head included."""
+
+    def behave(exchange: Exchange) -> None:
+        for piece in pieces:
+            exchange.send(piece)
+
+    return behave
+
+
+def endless(beginning: bytes, piece: bytes) -> Behaviour:
+    """A beginning and then the same piece until nobody listens; about 64 KiB are sent at a time."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.send(beginning)
+        many = piece * max(1, 65536 // len(piece))
+        while not exchange.server.stopping.is_set():
+            exchange.send(many)
+
+    return behave
+
+
 def silent(seconds: float = 30.0) -> Behaviour:
     """Nothing at all."""
     return lambda exchange: exchange.wait(seconds)
@@ -178,6 +215,24 @@ def reset(after: bytes | None = None) -> Behaviour:
             time.sleep(0.05)
         exchange.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         exchange.connection.close()
+
+    return behave
+
+
+def tunnel(port: int) -> Behaviour:
+    """A proxy's CONNECT, whatever host it asks for leading to a port of loopback."""
+
+    def behave(exchange: Exchange) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as target:
+            exchange.send(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            ends = {exchange.connection: target, target: exchange.connection}
+            while not exchange.server.stopping.is_set():
+                ready, _, _ = select.select(list(ends), [], [], 0.05)
+                for end in ready:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    ends[end].sendall(data)
 
     return behave
 

@@ -34,7 +34,8 @@ def test_a_whole_file(write, tmp_path, monkeypatch):
     assert arguments["model"] == str(tmp_path / "models/small")
     assert arguments["policy"] == str(tmp_path / "mine.yaml")
     remote = arguments["remote"]
-    assert (remote.api_key, remote.gap_timeout_s, remote.max_retries) == ("sk-canary", 2, 0)
+    assert (remote.api_key, remote.api_key_env) == (None, "CLOUD_KEY")
+    assert (remote.gap_timeout_s, remote.max_retries) == (2, 0)
     assert "sk-canary" not in repr(arguments)
     with HybridClient.from_config(path, local=ScriptedBackend(["Yes."]), offline=True) as client:
         assert client.policy.name == "mine"
@@ -70,10 +71,16 @@ def test_a_preset_and_a_bundled_model_are_names(write):
         ("remote:\n  base_url: nowhere\n  model: m\n", 2, "remote.base_url", "not a URL"),
         ("remote:\n  base_url: https://h/v1\n  model: m\n  zone: device\n", 4, "remote.zone", "never the device"),
         (
-            "remote:\n  base_url: https://h/v1\n  model: m\n  api_key_env: NO_SUCH_KEY\n",
+            "remote:\n  base_url: https://h/v1\n  model: m\n  api_key_env: sk-canary\n",
             4,
             "remote.api_key_env",
-            "is not set",
+            "not the name of an environment variable",
+        ),
+        (
+            "remote:\n  model: m\n  base_url: http://8.8.8.8/v1\n",
+            3,
+            "remote.base_url",
+            "plain http",
         ),
         (
             "remote:\n  base_url: https://h/v1\n  model: m\n  api_key: a\n  api_key_env: B\n",
@@ -91,6 +98,15 @@ def test_a_mistake_is_named_with_file_line_and_key(write, text, line, key, part)
     assert (error.file, error.line, error.key) == (str(path), line, key)
     assert str(error).startswith(f"{path}:{line}")
     assert part in str(error)
+
+
+def test_a_key_that_is_not_set_is_a_mistake_where_it_would_be_sent(write, monkeypatch):
+    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
+    path = write(REMOTE.replace("  ca_file: ~/ca.pem\n", "  api_key_env: NO_SUCH_KEY\n"))
+    with pytest.raises(ConfigError, match="The environment variable NO_SUCH_KEY"):
+        HybridClient.from_config(path, local=ScriptedBackend([]))
+    with HybridClient.from_config(path, local=ScriptedBackend([]), offline=True) as client:
+        assert client.remote.api_key_env == "NO_SUCH_KEY"
 
 
 def test_a_file_that_is_not_there(tmp_path):

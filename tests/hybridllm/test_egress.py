@@ -8,17 +8,20 @@ from dataclasses import replace
 import httpx
 import pytest
 
-import hybridllm.egress
+import hybridllm.egress.gate
 import hybridllm.permits
 from hybridllm import Remote, load_policy
 from hybridllm.backends.base import Ledger
 from hybridllm.egress import EgressGate
-from hybridllm.errors import BadRequest, Cancelled, PolicyDenied, PrivacyViolation, RemoteUnreachable
+from hybridllm.egress.trust import tls_context
+from hybridllm.errors import BadRequest, Cancelled, PolicyDenied, PolicyTightened, PrivacyViolation, RemoteUnreachable
 from hybridllm.permits import PermitOffice
+from hybridllm.policy_in_force import PolicyInForce
 from policies import Facts, Place, decide
 from tests.hybridllm.loopback import answer, free_port
 
 POLICY = load_policy("cloud-assist")
+IN_FORCE = PolicyInForce(POLICY)
 BODY = b'{"messages": []}'
 PLACES = (Place("local", "device"), Place("remote", "cloud"))
 
@@ -37,9 +40,22 @@ def remote(server):
     return Remote(base_url=server.base_url, model="m")
 
 
-def mint(office, remote, *, body=BODY, place="remote", policy=POLICY, decided=None, attempt=1):
+def refuse(policy):
+    raise PolicyTightened("no")
+
+
+def mint(office, remote, *, body=BODY, place="remote", policy=POLICY, decided=None, attempt=1, still_allowed=refuse):
     decided = decided or decision()
-    return office.mint(policy, decided, remote, place, request_id="r", attempt=attempt, body=body)
+    return office.mint(
+        policy,
+        decided,
+        remote,
+        place,
+        request_id="r",
+        attempt=attempt,
+        body=body,
+        still_allowed=still_allowed,
+    )
 
 
 def send(gate, permit, body=BODY):
@@ -56,8 +72,8 @@ def send(gate, permit, body=BODY):
 
 
 def test_with_a_permit_exactly_these_bytes_leave(server, remote):
-    office = PermitOffice()
-    (status, body), ledger = send(EgressGate(remote, POLICY, office), mint(office, remote))
+    office = PermitOffice(IN_FORCE)
+    (status, body), ledger = send(EgressGate(remote, IN_FORCE, office), mint(office, remote))
     assert status == 200
     assert b"[DONE]" in body
     assert server.exchanges[0].body == BODY
@@ -79,25 +95,24 @@ STRICTER = replace(POLICY, zones={"site": "internal"})
     ],
 )
 def test_a_permit_that_is_not_ours_opens_nothing(server, remote, spoil, part):
-    office = PermitOffice()
+    office = PermitOffice(IN_FORCE)
     with pytest.raises(PrivacyViolation, match=part):
-        send(EgressGate(remote, POLICY, office), spoil(mint(office, remote)))
+        send(EgressGate(remote, IN_FORCE, office), spoil(mint(office, remote)))
     assert server.connections == 0
 
 
 def test_a_permit_of_another_office_opens_nothing(server, remote):
     with pytest.raises(PrivacyViolation, match="seal"):
-        send(EgressGate(remote, POLICY, PermitOffice()), mint(PermitOffice(), remote))
+        send(EgressGate(remote, IN_FORCE, PermitOffice(IN_FORCE)), mint(PermitOffice(IN_FORCE), remote))
     assert server.connections == 0
 
 
 def test_other_bytes_other_origins_other_zones_other_policies(server, remote):
-    office = PermitOffice()
+    office = PermitOffice(IN_FORCE)
     cases = [
-        (EgressGate(remote, POLICY, office), BODY + b" ", "other bytes"),
-        (EgressGate(replace(remote, base_url="http://127.0.0.1:9/v1"), POLICY, office), BODY, "another origin"),
-        (EgressGate(replace(remote, zone="site"), POLICY, office), BODY, "another zone"),
-        (EgressGate(remote, STRICTER, office), BODY, "another policy"),
+        (EgressGate(remote, IN_FORCE, office), BODY + b" ", "other bytes"),
+        (EgressGate(replace(remote, base_url="http://127.0.0.1:9/v1"), IN_FORCE, office), BODY, "another origin"),
+        (EgressGate(replace(remote, zone="site"), IN_FORCE, office), BODY, "another zone"),
     ]
     for gate, body, part in cases:
         with pytest.raises(PrivacyViolation, match=part):
@@ -105,22 +120,35 @@ def test_other_bytes_other_origins_other_zones_other_policies(server, remote):
     assert server.connections == 0
 
 
+def test_under_another_policy_in_force_the_request_is_decided_again(server, remote):
+    in_force = PolicyInForce(POLICY)
+    office = PermitOffice(in_force)
+    asked = []
+    permit, refused = mint(office, remote, still_allowed=asked.append), mint(office, remote, attempt=2)
+    in_force.replace(STRICTER)
+    send(EgressGate(remote, in_force, office), permit)
+    assert asked == [STRICTER, STRICTER]
+    with pytest.raises(PolicyTightened):
+        send(EgressGate(remote, in_force, office), refused)
+    assert len(server.exchanges) == 1
+
+
 def test_a_permit_is_good_once_and_not_for_long(server, remote, monkeypatch):
-    office = PermitOffice()
+    office = PermitOffice(IN_FORCE)
     permit = mint(office, remote)
-    send(EgressGate(remote, POLICY, office), permit)
+    send(EgressGate(remote, IN_FORCE, office), permit)
     with pytest.raises(PrivacyViolation, match="used before"):
-        send(EgressGate(remote, POLICY, office), permit)
+        send(EgressGate(remote, IN_FORCE, office), permit)
     monkeypatch.setattr(hybridllm.permits, "MARGIN_S", -100.0)
     with pytest.raises(PrivacyViolation, match="expired"):
-        send(EgressGate(remote, POLICY, office), mint(office, remote))
+        send(EgressGate(remote, IN_FORCE, office), mint(office, remote))
     assert len(server.exchanges) == 1
 
 
 def test_it_is_checked_again_when_the_connection_asks_for_the_body(server, remote, monkeypatch):
-    office = PermitOffice()
+    office = PermitOffice(IN_FORCE)
     permit = mint(office, remote)
-    gate = EgressGate(remote, POLICY, office)
+    gate = EgressGate(remote, IN_FORCE, office)
     checks = []
     check = office.check
 
@@ -138,12 +166,12 @@ def test_it_is_checked_again_when_the_connection_asks_for_the_body(server, remot
 
 
 def test_no_permit_is_minted_against_the_decision(remote):
-    office = PermitOffice()
+    office = PermitOffice(IN_FORCE)
     with pytest.raises(PrivacyViolation, match="not among the candidates"):
         mint(office, remote, decided=decision("private"))
     with pytest.raises(PrivacyViolation, match="not among the candidates"):
         mint(office, remote, place="local")
-    with pytest.raises(PrivacyViolation, match="policy has changed"):
+    with pytest.raises(PrivacyViolation, match="made under another policy"):
         mint(office, remote, policy=STRICTER)
     # A decision that some other code made up does not help either.
     forged = replace(decision("private"), candidates=("remote",))
@@ -156,7 +184,7 @@ def test_the_error_is_a_refusal():
 
 
 def test_many_permits_are_forgotten_when_they_have_expired(remote, monkeypatch):
-    office = PermitOffice()
+    office = PermitOffice(IN_FORCE)
     monkeypatch.setattr(hybridllm.permits, "MARGIN_S", -100.0)
     for attempt in range(1100):
         office.redeem(mint(office, remote, attempt=attempt))
@@ -164,29 +192,29 @@ def test_many_permits_are_forgotten_when_they_have_expired(remote, monkeypatch):
 
 
 def test_a_representation_has_no_seal(remote):
-    permit = mint(PermitOffice(), remote)
+    permit = mint(PermitOffice(IN_FORCE), remote)
     assert permit.seal.hex() not in repr(permit)
     assert repr(permit.seal) not in repr(permit)
 
 
 def test_a_certificate_file_that_cannot_be_read(remote, tmp_path):
-    office = PermitOffice()
+    office = PermitOffice(IN_FORCE)
     broken = replace(remote, base_url="https://127.0.0.1:9/v1", ca_file=str(tmp_path / "none.pem"))
     permit = mint(office, broken)
     with pytest.raises(BadRequest, match="ca_file cannot be read"):
-        send(EgressGate(broken, POLICY, office), permit)
+        send(EgressGate(broken, IN_FORCE, office), permit)
 
 
 def test_a_closed_gate_and_a_dead_port(remote):
-    office = PermitOffice()
-    gate = EgressGate(remote, POLICY, office)
+    office = PermitOffice(IN_FORCE)
+    gate = EgressGate(remote, IN_FORCE, office)
     asyncio.run(gate.aclose())
     with pytest.raises(Cancelled):
         send(gate, mint(office, remote))
     dead = replace(remote, base_url=f"http://127.0.0.1:{free_port()}/v1")
     with pytest.raises(RemoteUnreachable, match="it refused the connection"):
-        send(EgressGate(dead, POLICY, office), mint(office, dead))
-    assert asyncio.run(EgressGate(dead, POLICY, office).probe(1.0)) is False
+        send(EgressGate(dead, IN_FORCE, office), mint(office, dead))
+    assert asyncio.run(EgressGate(dead, IN_FORCE, office).probe(1.0)) is False
 
 
 @pytest.mark.parametrize(
@@ -248,35 +276,36 @@ def test_a_remote_knows_its_origin():
 
 
 def test_the_url_that_httpx_reads_has_the_permits_origin_or_nothing_is_sent(server, remote, monkeypatch):
-    office = PermitOffice()
+    office = PermitOffice(IN_FORCE)
     permit = mint(office, remote)
     elsewhere = f"http://127.0.0.1:{free_port()}/v1/chat/completions"
     monkeypatch.setattr(Remote, "chat_url", elsewhere)
     with pytest.raises(PrivacyViolation, match="another origin"):
-        send(EgressGate(remote, POLICY, office), permit)
+        send(EgressGate(remote, IN_FORCE, office), permit)
 
 
 @pytest.mark.parametrize(
     "base_url",
-    ["http://h", "https://h:8443/a/b/", "HTTP://H.Example./v1", "http://[::FFFF:1.2.3.4]:81/v1", "http://10.0.0.7"],
+    ["http://h", "https://h:8443/a/b/", "HTTP://H.Example./v1", "http://[::FFFF:10.2.3.4]:81/v1", "http://10.0.0.7"],
 )
 def test_httpx_and_we_read_a_url_alike(base_url):
     remote = Remote(base_url=base_url, model="m")
-    assert hybridllm.egress._origin(httpx.URL(remote.chat_url)) == remote.origin
+    assert hybridllm.egress.gate._origin(httpx.URL(remote.chat_url)) == remote.origin
 
 
-def test_tls_session_keys_are_not_written_for_a_variable(remote, monkeypatch, tmp_path):
+def test_tls_session_keys_are_not_written_for_a_variable(monkeypatch, tmp_path):
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
-    context = EgressGate(replace(remote, base_url="https://h/v1"), POLICY, PermitOffice())._trusted()
+    context = tls_context(None)
     assert context.keylog_filename is None
     assert not (tmp_path / "keys").exists()
     assert context.verify_mode == ssl.CERT_REQUIRED
     assert context.check_hostname
+    assert context.minimum_version >= ssl.TLSVersion.TLSv1_2
     assert context.get_ca_certs()
 
 
 def test_a_permit_outlives_what_its_try_may_wait(server, remote):
-    office = PermitOffice()
+    office = PermitOffice(IN_FORCE)
     patient = replace(remote, first_token_timeout_s=600)
     left_s = mint(office, patient).expires_s - time.monotonic()
     assert 600 < left_s < 610

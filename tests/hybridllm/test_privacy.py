@@ -172,12 +172,13 @@ def test_what_a_detector_finds_stays_here_whatever_the_caller_says(server, text)
 
 
 def test_a_detector_that_breaks_counts_as_a_find(server, monkeypatch):
-    from hybridllm import detectors
+    from hybridllm.detectors import BUILT_IN, detector_set
 
-    def broken(text):
-        raise ValueError(text)
+    def broken(reading):
+        raise ValueError(reading.text)
 
-    monkeypatch.setitem(detectors.DETECTORS, "email", broken)
+    monkeypatch.setitem(BUILT_IN, "email", broken)
+    detector_set.cache_clear()
     policy = parse_policy(
         "version: 1\nname: one\nlabels: {order: [public, private], unlabeled: private}\nzones: {cloud: public}\n"
         "detectors: [email]\ndefault: [remote, local]\n"

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 import hybridllm.signals
-from hybridllm import HybridClient
+from hybridllm import HybridClient, load_policy
+from hybridllm.assessment import label_request
 from hybridllm.backends.retry_after import retry_after_s
 from hybridllm.backends.sse import server_events
 from hybridllm.connectivity import Connectivity
 from hybridllm.errors import RemoteError
+from hybridllm.label_memory import LabelMemory
 from hybridllm.latency import Latency, MovingEstimate
 from hybridllm.memory import accelerator_headroom_mib, cgroup_headroom_mib, system_headroom_mib
 from hybridllm.remote import Remote
@@ -151,10 +153,21 @@ def ask(text="hello", **fields):
     return ChatRequest.parse([{"role": "user", "content": text}], **fields)
 
 
+def labelled(tags=frozenset(), **fields):
+    return label_request(
+        load_policy("offline-first"),
+        ask(**fields),
+        privacy="public",
+        tags=tags,
+        floors={},
+        memory=LabelMemory(),
+    )
+
+
 def test_facts_come_from_what_was_read():
     remote = Remote(base_url="https://h/v1", model="m", zone="site", context_tokens=8000)
     signals = Signals(ScriptedBackend([], context_tokens=512), remote, Connectivity(), offline=False)
-    facts = signals.facts(ask(max_tokens=10), "public", frozenset({"faq"}), deadline_s=2.0)
+    facts = signals.facts(labelled(frozenset({"faq"}), max_tokens=10), deadline_s=2.0)
     assert facts.memory_headroom_mib is None
     assert facts.connectivity is None
     assert facts.local_ready is True
@@ -170,7 +183,7 @@ def test_facts_come_from_what_was_read():
     signals.latency["local"].note_speed(100, 10)
     signals.latency["remote"].note_first_token(100)
     signals.latency["remote"].note_speed(100, 1)
-    facts = signals.facts(ask(max_tokens=11), "public", frozenset(), deadline_s=2.0)
+    facts = signals.facts(labelled(max_tokens=11), deadline_s=2.0)
     assert facts.memory_headroom_mib > 1
     assert (facts.local_ttft_ms, facts.local_tokens_per_s) == (1500, 10)
     assert (facts.local_meets_deadline, facts.remote_meets_deadline) == (False, True)
@@ -191,7 +204,7 @@ def test_a_counter_that_cannot_be_read_is_unknown_and_the_device_answers(monkeyp
 def test_an_offline_client_has_an_unavailable_remote():
     remote = Remote(base_url="https://h/v1", model="m")
     signals = Signals(ScriptedBackend([]), remote, Connectivity(offline=True), offline=True)
-    facts = signals.facts(ask(), "public", frozenset())
+    facts = signals.facts(labelled())
     assert facts.connectivity == "offline"
     assert facts.places[1].unavailable == "the client is offline"
 

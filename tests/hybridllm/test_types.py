@@ -140,7 +140,7 @@ def test_the_types_have_openais_fields():
     assert fields == {
         ChatCompletion: ["id", "object", "created", "model", "choices", "usage", "system_fingerprint", "route"],
         Choice: ["index", "message", "finish_reason", "logprobs"],
-        ChatCompletionMessage: ["role", "content", "refusal"],
+        ChatCompletionMessage: ["role", "content", "privacy", "refusal"],  # privacy is ours
         CompletionUsage: ["prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"],
     }
     fields = {cls: list(cls.model_fields) for cls in (ChatCompletionChunk, ChunkChoice, ChoiceDelta)}

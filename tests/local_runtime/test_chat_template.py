@@ -62,6 +62,8 @@ def test_text_parts_are_joined_by_newlines() -> None:
         ({"role": "user", "content": 5}, r"messages\[3\]\.content must be a string .* not int"),
         ({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}, "part of type 'image_url'"),
         ({"role": "user", "content": ["plain"]}, "part of type 'str'"),
+        ({"role": "user", "content": [{"type": "my secret"}]}, "part of another type;"),
+        ({"role": "user", "content": [{"type": "text", "text": 5}]}, "part of type 'text' without a text;"),
     ],
 )
 def test_messages_of_the_wrong_shape_are_named(message: dict[str, object], named: str) -> None:
@@ -76,15 +78,21 @@ def test_a_refusal_by_the_template_is_the_callers_mistake() -> None:
 
 
 def test_a_refusal_is_one_line_of_bounded_length() -> None:
-    template = ChatTemplate("{{ raise_exception('bad:' ~ messages[0].content) }}", {})
+    template = ChatTemplate("{{ raise_exception('bad:\\n one\\r\\n\\ttwo\\x1b\u2028three') }}", {})
     with pytest.raises(InvalidRequestError, match=r"refuses these messages: bad: one two three Change") as caught:
-        template.render([{"role": "user", "content": "\n one\r\n\ttwo\x1b\u2028three"}])
+        template.render(MESSAGES)
     assert str(caught.value).isprintable()
     with pytest.raises(InvalidRequestError) as caught:
-        template.render([{"role": "user", "content": "word " * 5000}])
+        ChatTemplate(f"{{{{ raise_exception('{'word ' * 5000}') }}}}", {}).render(MESSAGES)
     assert len(str(caught.value)) < 500
-    with pytest.raises(InvalidRequestError, match="refuses these messages: 5 "):
-        ChatTemplate("{{ raise_exception(5) }}", {}).render(MESSAGES)
+
+
+@pytest.mark.parametrize("said", ["'bad: ' ~ messages[0].content", "messages[0].content", "messages", "5"])
+def test_a_refusal_that_may_quote_the_messages_is_told_by_its_line(said: str) -> None:
+    template = ChatTemplate("a\n{{ raise_exception(" + said + ") }}", {})
+    with pytest.raises(InvalidRequestError, match="refuses these messages in its line 2, for a reason that") as caught:
+        template.render([{"role": "user", "content": "my secret diagnosis"}])
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,7 @@ def test_a_sound_frame_with_a_value_out_of_range_is_the_requests_fault() -> None
 def test_no_value_in_a_frame_raises_anything_but_our_own_errors(value: Any) -> None:
     for message in COMMANDS + REPLIES:
         content = json.loads(encode(message))
-        for name in content:
+        for name in content.keys() - {"type"}:
             payload = json.dumps({**content, name: value}).encode()
             decode = decode_command if message in COMMANDS else decode_reply
             with contextlib.suppress(LocalRuntimeError):

@@ -249,3 +249,148 @@ def test_a_damaged_policy_is_read_or_refused(data):
     with contextlib.suppress(PolicyFileError):
         policy = parse_policy(damaged)
         assert policy.labels.top not in policy.zones.values()
+
+
+WITH_EVERYTHING = """\
+version: 1
+name: everything
+labels: {order: [public, internal, private], unlabeled: private, tags: {faq: public}}
+zones:
+  cloud: public
+  site: {ceiling: internal, addresses: any}
+detectors:
+  - email
+  - {name: phone, label: internal}
+  - name: projects
+    words: [Blue Heron, 青鹭]
+  - name: room
+    label: internal
+    pattern: 'room [0-9]{3}'
+rules:
+  - name: masked
+    when: {detected: [email, room]}
+    route: [remote, local]
+    redact: [email, room]
+  - name: stay
+    when: {declared_label: private}
+    route: [local]
+default: [local, remote]
+guarantees:
+  - name: health-stays
+    when: {tags: faq}
+    never: [cloud]
+"""
+
+
+def test_detectors_zones_redaction_and_guarantees_are_read_as_they_are_written():
+    policy = parse_policy(WITH_EVERYTHING, file="e.yaml")
+    assert [(found.name, found.label, found.words, found.pattern) for found in policy.detectors] == [
+        ("email", None, (), ""),
+        ("phone", "internal", (), ""),
+        ("projects", None, ("Blue Heron", "青鹭"), ""),
+        ("room", "internal", (), "room [0-9]{3}"),
+    ]
+    assert [found.location for found in policy.detectors] == ["e.yaml:8", "e.yaml:9", "e.yaml:10", "e.yaml:12"]
+    assert policy.detector_labels == {
+        "email": "private",
+        "phone": "internal",
+        "projects": "private",
+        "room": "internal",
+    }
+    assert policy.zones == {"cloud": "public", "site": "internal"}
+    assert policy.addresses == {"site": "any"}
+    assert [rule.redact for rule in policy.rules] == [("email", "room"), ()]
+    (guarantee,) = policy.guarantees
+    assert (guarantee.name, guarantee.never, guarantee.location) == ("health-stays", ("cloud",), "e.yaml:25")
+    assert [str(condition) for condition in guarantee.when] == ["tags contains faq"]
+
+
+def test_what_a_zone_says_of_addresses_and_what_holds_without():
+    assert parse_policy(WITH_EVERYTHING).addresses_of("site") == "any"
+    silent = parse_policy(WITH_EVERYTHING.replace(", addresses: any", ""))
+    assert (silent.addresses_of("site"), silent.addresses_of("cloud")) == ("private", "any")
+    said = parse_policy(WITH_EVERYTHING.replace("addresses: any", "addresses: private"))
+    assert said.hash == silent.hash != parse_policy(WITH_EVERYTHING).hash
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("  - email\n", "  - {name: email, label: internal}\n"),
+        ("[Blue Heron, 青鹭]", "[Blue Heron]"),
+        ("room [0-9]{3}", "room [0-9]{4}"),
+        ("    redact: [email, room]\n", "    redact: [email]\n"),
+        ("    redact: [email, room]\n", ""),
+    ],
+)
+def test_what_changes_the_meaning_changes_the_hash(old, new):
+    assert old in WITH_EVERYTHING
+    assert parse_policy(WITH_EVERYTHING.replace(old, new)).hash != parse_policy(WITH_EVERYTHING).hash
+
+
+# (what to replace, with what, line, column, key, part of the message)
+MISTAKES_IN_NEWER_KEYS = [
+    ("  - email\n", "  - emial\n", 8, 5, "detectors[0]", "Did you mean 'email'?"),
+    ("{name: phone, label", "{nmae: phone, label", 9, 6, "detectors[1].nmae", "Did you mean 'name'?"),
+    ("name: phone, ", "", 9, 5, "detectors[1]", "the key 'name' is missing"),
+    ("name: phone, label: internal", "name: fone", 9, 12, "detectors[1].name", "Did you mean 'phone'?"),
+    ("label: internal}", "label: secret}", 9, 26, "detectors[1].label", "unknown label 'secret'"),
+    ("- {name: phone, label: internal}", "- email", 9, 5, "detectors[1]", "the detector 'email' stands twice"),
+    ("name: room", "name: projects", 12, 5, "detectors[3]", "the detector 'projects' stands twice"),
+    ("name: projects", "name: iban", 10, 11, "detectors[2].name", "'iban' is built in and has no words of its own"),
+    ("name: room", "name: iban", 12, 11, "detectors[3].name", "'iban' is built in and has no pattern of its own"),
+    ("name: room", "name: a room", 12, 11, "detectors[3].name", "a name has letters"),
+    ("label: internal\n", "words: [a]\n", 14, 14, "detectors[3].pattern", "both words and pattern"),
+    ("[Blue Heron, 青鹭]", "[]", 11, 12, "detectors[2].words", "expected 1 to 1000 words, found 0"),
+    ("[Blue Heron, 青鹭]", str(["w"] * 1001), 11, 12, "detectors[2].words", "expected 1 to 1000 words, found 1001"),
+    ("[Blue Heron, 青鹭]", "[Blue, ' ']", 11, 19, "detectors[2].words[1]", "expected text"),
+    ("[Blue Heron, 青鹭]", "[Blue, 7]", 11, 19, "detectors[2].words[1]", "expected text, found a number"),
+    ("[Blue Heron, 青鹭]", "Blue", 11, 12, "detectors[2].words", "expected a list"),
+    ("'room [0-9]{3}'", "''", 14, 14, "detectors[3].pattern", "expected text"),
+    ("room [0-9]{3}", "r" * 1001, 14, 14, "detectors[3].pattern", "at most 1000 characters"),
+    ("'room [0-9]{3}'", "[a]", 14, 14, "detectors[3].pattern", "expected a single value, found a list"),
+    ("addresses: any", "addresses: local", 6, 40, "zones.site.addresses", "Known: any, private."),
+    ("addresses: any", "adresses: any", 6, 29, "zones.site.adresses", "Did you mean 'addresses'?"),
+    ("ceiling: internal, ", "", 6, 9, "zones.site", "the key 'ceiling' is missing"),
+    ("ceiling: internal", "ceiling: private", 6, 19, "zones.site.ceiling", "never leaves the device"),
+    ("ceiling: internal", "ceiling: secret", 6, 19, "zones.site.ceiling", "unknown label"),
+    ("redact: [email, room]", "redact: [email, rooom]", 19, 21, "rules[0].redact[1]", "Did you mean 'room'?"),
+    ("redact: [email, room]", "redact: [iban]", 19, 14, "rules[0].redact[0]", "unknown detector of this policy 'iban'"),
+    ("redact: [email, room]", "redact: [email, email]", 19, 21, "rules[0].redact[1]", "stands twice"),
+    ("redact: [email, room]", "redact: []", 19, 13, "rules[0].redact", "no detector of this policy is named"),
+    ("redact: [email, room]", "redact: email", 19, 13, "rules[0].redact", "expected a list"),
+    ("route: [remote, local]", "route: [local]", 19, 13, "rules[0].redact", "never leaves the device"),
+    ("never: [cloud]", "never: [clod]", 27, 13, "guarantees[0].never[0]", "Did you mean 'cloud'?"),
+    ("never: [cloud]", "never: []", 27, 12, "guarantees[0].never", "no zone is named"),
+    ("    never: [cloud]\n", "", 25, 5, "guarantees[0]", "the key 'never' is missing"),
+    ("when: {tags: faq}", "when: {}", 26, 11, "guarantees[0].when", "always match"),
+    ("when: {tags: faq}", "when: {tag: faq}", 26, 17, "guarantees[0].when.tag", "Did you mean 'tags'?"),
+    ("name: health-stays", "name: health stays", 25, 11, "guarantees[0].name", "a name has letters"),
+    (
+        "    never: [cloud]\n",
+        "    never: [cloud]\n  - {name: health-stays, when: {tags: faq}, never: [site]}\n",
+        28,
+        12,
+        "guarantees[1].name",
+        "is taken",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "line", "column", "key", "part"), MISTAKES_IN_NEWER_KEYS)
+def test_a_mistake_in_a_newer_key_is_named_alike(old, new, line, column, key, part):
+    assert old in WITH_EVERYTHING
+    with pytest.raises(PolicyFileError) as raised:
+        parse_policy(WITH_EVERYTHING.replace(old, new, 1), file="e.yaml")
+    error = raised.value
+    assert (error.line, error.column, error.key) == (line, column, key)
+    assert part in str(error)
+    assert "\n" not in str(error)
+
+
+def test_redact_needs_detectors_of_the_policy():
+    text = KIOSK.replace("route: [remote, local]", "route: [remote, local]\n    redact: [email]", 1)
+    assert parse_policy(text).rules[1].redact == ("email",)
+    without = re.sub(r"^detectors:.*\n", "", text, flags=re.MULTILINE)
+    with pytest.raises(PolicyFileError, match="unknown detector of this policy 'email'"):
+        parse_policy(without)

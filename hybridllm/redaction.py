@@ -1,0 +1,183 @@
+"""Redaction: the finds of detectors are replaced by typed placeholders on the way out, and put back on the way in.
+
+It is the only way in which text can become less sensitive, and a policy has to ask for it in a rule. What was found stays in
+this process: the place gets ``[EMAIL_1]`` and the caller gets the address.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from hybridllm.detectors import DetectorSet, Span
+    from hybridllm.types.chat_request import ChatRequest
+
+__all__ = ["Redaction", "Restorer", "redacted"]
+
+_PLACEHOLDER = re.compile(r"\[([A-Z0-9_.-]{1,64})_([1-9][0-9]{0,5})\]", re.IGNORECASE)
+_LONGEST_PLACEHOLDER = 64 + 1 + 6 + 2
+
+
+@dataclass(frozen=True, slots=True)
+class Redaction:
+    """A request with placeholders, and what they stand for."""
+
+    request: ChatRequest = field(repr=False)
+    """The request as the place gets it."""
+
+    originals: dict[str, str] = field(repr=False)
+    """What each placeholder stands for, by the placeholder in capitals."""
+
+    detectors: dict[str, str] = field(repr=False)
+    """The detector that found it, by the placeholder in capitals."""
+
+
+def redacted(request: ChatRequest, detectors: DetectorSet, names: Collection[str]) -> Redaction:
+    """Replace what some detectors find in any text of a request.
+
+    Args:
+        request: The request.
+        detectors: The policy's detectors.
+        names: Those whose finds are replaced.
+
+    Raises:
+        DetectorFailedError: A detector failed; then nothing may be taken for redacted.
+    """
+    texts = list(_texts(request))
+    placeholders = _Placeholders(texts, names)
+    done: Iterator[str] = (
+        placeholders.put_into(text, [span for span in spans if span.detector in names])
+        for text, spans in zip(texts, detectors.spans_of(texts), strict=True)
+    )
+    messages = []
+    for message in request.messages:
+        changes: dict[str, Any] = {}
+        if isinstance(message.content, str):
+            changes["content"] = next(done)
+        elif message.content is not None:
+            changes["content"] = [part.model_copy(update={"text": next(done)}) for part in message.content]
+        if message.name:
+            changes["name"] = _bare(next(done))
+        if message.role == "assistant" and message.refusal:
+            changes["refusal"] = next(done)
+        messages.append(message.model_copy(update=changes))
+    rest: dict[str, Any] = {"messages": messages}
+    if request.stop:
+        rest["stop"] = [next(done) for _ in request.stop]
+    if request.user:
+        rest["user"] = _bare(next(done))
+    return Redaction(request.model_copy(update=rest), placeholders.originals, placeholders.detectors)
+
+
+def _texts(request: ChatRequest) -> Iterator[str]:
+    """Every text of a request in the order of ``redacted``; the parts of a message one by one."""
+    for message in request.messages:
+        if isinstance(message.content, str):
+            yield message.content
+        elif message.content is not None:
+            yield from (part.text for part in message.content)
+        if message.name:
+            yield message.name
+        if message.role == "assistant" and message.refusal:
+            yield message.refusal
+    yield from request.stop or ()
+    if request.user:
+        yield request.user
+
+
+def _bare(text: str) -> str:
+    """Placeholders without brackets, for fields in which servers want plain words."""
+    return _PLACEHOLDER.sub(lambda match: match.group()[1:-1], text)
+
+
+class _Placeholders:
+    """Gives equal finds equal placeholders, and none that stands in the request already."""
+
+    def __init__(self, texts: Sequence[str], names: Collection[str]) -> None:
+        self.originals: dict[str, str] = {}
+        self.detectors: dict[str, str] = {}
+        self._numbers: dict[tuple[str, str], int] = {}
+        capitals = {name.upper() for name in names}
+        taken = [
+            int(match.group(2))
+            for text in texts
+            for match in _PLACEHOLDER.finditer(text)
+            if match.group(1).upper() in capitals
+        ]
+        self._offset = max(taken, default=0)
+
+    def put_into(self, text: str, spans: Sequence[Span]) -> str:
+        """The text with placeholders where the spans are."""
+        pieces = []
+        at = 0
+        for span in _merged(spans):
+            pieces += [text[at : span.start], self._placeholder(span.detector, text[span.start : span.end])]
+            at = span.end
+        return "".join((*pieces, text[at:]))
+
+    def _placeholder(self, detector: str, found: str) -> str:
+        number = self._numbers.get((detector, found))
+        if number is None:
+            number = 1 + self._offset + sum(1 for name, _ in self._numbers if name == detector)
+            self._numbers[detector, found] = number
+        placeholder = f"[{detector}_{number}]".upper()
+        self.originals[placeholder] = found
+        self.detectors[placeholder] = detector
+        return placeholder
+
+
+def _merged(spans: Sequence[Span]) -> list[Span]:
+    """Spans in order, those that overlap made one under the name of the longest."""
+    merged: list[Span] = []
+    for span in sorted(spans, key=lambda span: (span.start, -span.end)):
+        last = merged[-1] if merged else None
+        if last is None or span.start >= last.end:
+            merged.append(span)
+        elif span.end > last.end:
+            longest = max(last, span, key=lambda one: one.end - one.start)
+            merged[-1] = type(span)(longest.detector, last.start, span.end)
+    return merged
+
+
+class Restorer:
+    """Puts originals back into an answer that comes in pieces; a placeholder may be cut anywhere.
+
+    Args:
+        redaction: What was replaced.
+
+    Attributes:
+        restored: The detectors whose finds came back so far.
+    """
+
+    def __init__(self, redaction: Redaction) -> None:
+        self._redaction = redaction
+        self._held = ""
+        self.restored: set[str] = set()
+
+    def push(self, text: str) -> str:
+        """The next piece as the caller may have it; what could be the beginning of a placeholder is held back."""
+        text = self._held + text
+        opened = text.rfind("[", max(0, len(text) - _LONGEST_PLACEHOLDER))
+        # Whatever closes the last bracket decides about it; a new line or a space inside means that it is none.
+        if opened >= 0 and re.fullmatch(r"\[[A-Za-z0-9_.-]*", text[opened:]):
+            text, self._held = text[:opened], text[opened:]
+        else:
+            self._held = ""
+        return _PLACEHOLDER.sub(self._original, text)
+
+    def rest(self) -> str:
+        """What was held back, at the end of the answer."""
+        held, self._held = self._held, ""
+        return held
+
+    def _original(self, match: re.Match[str]) -> str:
+        placeholder = match.group().upper()
+        original = self._redaction.originals.get(placeholder)
+        if original is None:
+            return match.group()
+        self.restored.add(self._redaction.detectors[placeholder])
+        return original

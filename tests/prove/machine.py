@@ -1,0 +1,479 @@
+"""The proof: whatever is said, configured, reloaded or broken, no text arrives at a place that may not see it.
+
+Hypothesis draws policies, labels, histories and faults, and plays them against a real client with a real gate and a real
+server on loopback that keeps every byte. Every text has words that occur nowhere else, so each can be recognised in what
+arrived. What may arrive is worked out here from scratch, in the words of the documentation, without the code under test:
+
+- a request may leave only if the join of everything that is said about any part of it is not above the zone's ceiling and
+  is not the top label, under the policy that it began with and under any that came into force before its bytes left;
+- an answer has the label of its request, in whichever form it comes back later; so has a message that was labelled;
+- what a detector finds arrives only where its label may, or as a placeholder where a rule says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from hybridllm import AsyncHybridClient, Remote
+from hybridllm.errors import HybridLLMError, PolicyDenied, StreamInterrupted
+from hybridllm.testing import ScriptedBackend, ScriptedReply
+from policies import Policy, parse_policy
+from tests.prove.canaries import Atom, Aviary
+from tests.prove.fake_cloud import FakeCloud, Plan
+
+__all__ = ["Leak", "Tally", "prove"]
+
+ORDER = ("public", "internal", "private", "secret")
+TAGS = ("faq", "health", "staff")
+ZONE_CEILINGS = st.sampled_from(ORDER[:3])
+# Low labels more often: what never leaves shows little.
+LABELS = st.sampled_from((*ORDER[:1] * 4, *ORDER[:2], *ORDER))
+# A run of words as long as the label memory looks at, and one too short for it.
+LONG, SHORT = 6, 1
+
+
+class Leak(AssertionError):  # noqa: N818 - it is what it says
+    """A text arrived that may not arrive."""
+
+
+@dataclass
+class Tally:
+    """What was played."""
+
+    cases: int = 0
+    """Requests."""
+
+    arrived: int = 0
+    """Requests of which something arrived: without these, nothing would be shown."""
+
+    allowed: int = 0
+    """Requests that might leave."""
+
+    reloads: int = 0
+    """Policies that came into force while a request was under way."""
+
+    redacted: int = 0
+    """Requests that arrived with placeholders."""
+
+    canaries: int = 0
+    """Planted texts."""
+
+    recorded_bytes: int = 0
+    """Bytes that arrived."""
+
+
+# --- what is drawn ---
+
+
+@st.composite
+def policy_texts(draw: Any) -> str:
+    """Policies as people write them: all routes, ceilings, detectors, tags, redactions."""
+    tags = {tag: draw(LABELS) for tag in TAGS if draw(st.booleans())}
+    detectors = draw(st.sampled_from(["[]", "[email]", "[email, phone]", "[{name: email, label: internal}]"]))
+    route = st.sampled_from(["[remote, local]", "[remote, local]", "[remote]", "[local, remote]", "[local]"])
+    conditions = st.sampled_from(
+        ["{label: public}", "{label: {ge: internal}}", "{tags: staff}", "{local_ready: true}", "{prompt_tokens: {lt: 40}}",
+         "{connectivity: offline}", "{memory_headroom_mib: {lt: 1}}"]
+    )  # fmt: skip
+    rules = [
+        f"  - {{name: rule-{index}, when: {draw(conditions)}, route: {draw(route)}}}\n"
+        for index in range(draw(st.integers(0, 3)))
+    ]
+    if "email" in detectors and draw(st.booleans()):
+        rules.insert(0, "  - {name: redacting, when: {detected: email}, route: [remote, local], redact: [email]}\n")
+    return (
+        f"version: 1\nname: drawn\nlabels: {{order: [{', '.join(ORDER)}], unlabeled: {draw(LABELS)}, "
+        f"tags: {{{', '.join(f'{tag}: {label}' for tag, label in tags.items())}}}}}\n"
+        f"zones: {{cloud: {{ceiling: {draw(ZONE_CEILINGS)}}}, site: {{ceiling: {draw(ZONE_CEILINGS)}}}}}\n"
+        f"detectors: {detectors}\n" + ("rules:\n" + "".join(rules) if rules else "") + f"default: {draw(route)}\n"
+    )
+
+
+labels = st.none() | LABELS
+steps = st.lists(
+    st.sampled_from(["answer", "echo", "cut", "reset", "redirect", "html", "503", "429", "400", "401"]),
+    min_size=1,
+    max_size=3,
+)
+
+
+@dataclass
+class Known:
+    """A text that went through the client earlier and has a label since."""
+
+    text: str
+    label: str
+    atoms: tuple[Atom, ...]
+    is_answer: bool
+    message: Any = None
+
+
+@dataclass
+class Asked:
+    """One request, with what the proof knows of it."""
+
+    messages: list[Any] = field(default_factory=list)
+    privacy: str | None = None
+    tags: tuple[str, ...] = ()
+    extras: dict[str, Any] = field(default_factory=dict)
+    parts: list[tuple[str | None, str, str]] = field(default_factory=list)
+    """Of every message its own label, role and text."""
+
+    plain: list[Atom] = field(default_factory=list)
+    """What stands in it openly."""
+
+    mails: list[Atom] = field(default_factory=list)
+    """Addresses that stand in it."""
+
+
+# --- what may leave, in the documentation's words ---
+
+
+def rank(label: str) -> int:
+    return ORDER.index(label)
+
+
+def highest(*said: str | None) -> str:
+    return max((label for label in said if label is not None), key=rank, default=ORDER[0])
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The label of a request under one policy."""
+
+    label: str
+    declared: str
+
+
+def expected(policy: Policy, asked: Asked, known: list[Known], *floors: str | None) -> Expected:
+    """The join, worked out again."""
+    for_all = [label for label in (asked.privacy,) if label is not None]
+    for tag in asked.tags:
+        rule_words = {
+            str(condition.operand) for rule in policy.rules for condition in rule.when if condition.fact == "tags"
+        }
+        if tag in policy.labels.tags:
+            for_all.append(policy.labels.tags[tag])
+        elif tag not in rule_words:
+            for_all.append(policy.labels.unlabeled)
+    said: list[str | None] = [*for_all, *floors]
+    said += [label for label, _, _ in asked.parts]
+    if not for_all and (asked.extras or any(label is None for label, _, _ in asked.parts)):
+        said.append(policy.labels.unlabeled)
+    for copy in known:
+        for _, role, text in asked.parts:
+            whole = copy.text == text and role == "assistant"
+            if whole or (copy.text in text and len(copy.text) >= 50):
+                said.append(copy.label)
+    declared = highest(*said)
+    found = [policy.detector_labels["email"]] if asked.mails and "email" in policy.detector_labels else []
+    return Expected(highest(declared, *found), declared)
+
+
+def may_see(policy: Policy, zone: str, label: str) -> bool:
+    return zone in policy.zones and rank(label) <= rank(policy.zones[zone]) and label != ORDER[-1]
+
+
+# --- the machine ---
+
+
+def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
+    """A machine that counts into ``tally``."""
+
+    class Machine(RuleBasedStateMachine):
+        @initialize(
+            seed=st.integers(0, 2**32),
+            text=policy_texts(),
+            zone=st.sampled_from(["cloud", "site"]),
+            floor=st.none() | st.sampled_from(ORDER[1:]),
+        )
+        def begin(self, seed: int, text: str, zone: str, floor: str | None) -> None:
+            self.runner = asyncio.Runner()
+            self.aviary, self.planted = Aviary(seed), 0
+            self.known: list[Known] = []
+            self.zone, self.floor = zone, floor
+            self.cloud = FakeCloud()
+            self.replies: list[str | ScriptedReply | BaseException] = []
+            self.runner.run(self.open(text))
+
+        async def open(self, text: str) -> None:
+            await self.cloud.start()
+            remote = Remote(
+                base_url=self.cloud.base_url, model="m", api_key="sk-key", zone=self.zone, max_retries=2,
+                connect_timeout_s=2, first_token_timeout_s=5, gap_timeout_s=5,
+            )  # fmt: skip
+            self.client = AsyncHybridClient(
+                local=ScriptedBackend(lambda _: self.replies.pop()),
+                remote=remote,
+                policy=parse_policy(text),
+                privacy_floor=self.floor,
+            )
+            self.dialogue = self.client.conversation()
+            self.dialogue_known: list[Known] = []
+
+        @property
+        def in_force(self) -> Any:
+            return self.client._in_force
+
+        @rule(text=policy_texts())
+        def reload(self, text: str) -> None:
+            self.in_force.replace(parse_policy(text))
+
+        @rule(data=st.data(), plan=steps, text=policy_texts())
+        def break_the_policy_and_mend_it(self, data: Any, plan: list[str], text: str) -> None:
+            self.in_force.close_remotes("broken")
+            self.play(data, self.drawn(data), plan, False, None, self.floor, closed=True)
+            self.in_force.replace(parse_policy(text))
+
+        @rule(data=st.data(), plan=steps, stream=st.booleans())
+        def ask(self, data: Any, plan: list[str], stream: bool) -> None:
+            self.play(data, self.drawn(data), plan, stream, None, self.floor)
+
+        @rule(data=st.data(), plan=steps, stream=st.booleans(), text=policy_texts())
+        def ask_while_the_policy_changes(self, data: Any, plan: list[str], stream: bool, text: str) -> None:
+            """The first try fails in a way that is tried again, and by then another policy is in force."""
+            self.play(data, self.drawn(data), ["503", *plan], stream, text, self.floor)
+
+        @rule(data=st.data(), plan=steps, stream=st.booleans(), privacy=labels)
+        def converse(self, data: Any, plan: list[str], stream: bool, privacy: str | None) -> None:
+            atom = self.aviary.breed(LONG)
+            asked = Asked(privacy=privacy, plain=[atom])
+            for message in self.dialogue.messages:
+                asked.parts.append((None, message["role"], message["content"]))
+            asked.parts.append((None, "user", atom.text))
+            asked.plain += [atom for known in self.dialogue_known for atom in known.atoms]
+            floor = highest(self.floor, *(known.label for known in self.dialogue_known))
+            self.play(
+                data,
+                asked,
+                plan,
+                stream,
+                None,
+                floor if self.dialogue_known or self.floor else None,
+                self.dialogue,
+                atom,
+            )
+
+        def drawn(self, data: Any) -> Asked:
+            # Half of the requests say little that is sensitive: what never leaves shows nothing.
+            harmless = data.draw(st.booleans())
+            some_label = st.sampled_from(ORDER[:2]) if harmless else labels
+            kinds = ["new", "new", "new", "mail"] + ["copy", "quoted", "object"] * (1 if harmless else 2)
+            asked = Asked(
+                privacy=data.draw(st.just(ORDER[0]) if harmless else labels),
+                tags=() if harmless else tuple(data.draw(st.lists(st.sampled_from((*TAGS, "misspelt")), max_size=1))),
+            )
+            for _ in range(data.draw(st.integers(1, 4))):
+                role = data.draw(st.sampled_from(["user", "user", "assistant", "system"]))
+                kind = data.draw(st.sampled_from(kinds))
+                label = data.draw(st.none() | some_label)
+                if kind in ("copy", "quoted", "object") and self.known:
+                    copy = data.draw(st.sampled_from(self.known))
+                    asked.plain += copy.atoms
+                    if kind == "object" and copy.message is not None:
+                        asked.messages.append(copy.message)
+                        asked.parts.append((copy.message.privacy, "assistant", copy.text))
+                        continue
+                    text = f"Sum this up: {copy.text}. Thanks." if kind == "quoted" else copy.text
+                elif kind == "mail":
+                    atom = self.aviary.mail()
+                    asked.mails.append(atom)
+                    text = f"I am {atom.text}, hello"
+                else:
+                    atom = self.aviary.breed(
+                        data.draw(st.sampled_from([LONG, LONG, SHORT])), umlaut=data.draw(st.booleans())
+                    )
+                    asked.plain.append(atom)
+                    text = atom.text
+                message: dict[str, Any] = {"role": role, "content": text}
+                if data.draw(st.integers(0, 3)) == 0:
+                    message["content"] = [{"type": "text", "text": piece} for piece in text.split(" ", 1)]
+                    text = "\n".join(text.split(" ", 1))
+                if label is not None:
+                    message["privacy"] = label
+                if data.draw(st.integers(0, 4)) == 0:
+                    name = self.aviary.breed(SHORT)
+                    asked.plain.append(name)
+                    message["name"] = name.text
+                asked.messages.append(message)
+                asked.parts.append((label, role, text))
+            for extra in ("user", "stop"):
+                if data.draw(st.integers(0, 5)) == 0:
+                    atom = self.aviary.breed(SHORT)
+                    asked.plain.append(atom)
+                    asked.extras[extra] = atom.text
+            return asked
+
+        def play(
+            self, data: Any, asked: Asked, plan: list[str], stream: bool, reloaded: str | None, floor: str | None,
+            dialogue: Any = None, said: Atom | None = None, closed: bool = False,
+        ) -> None:  # fmt: skip
+            tally.cases += 1
+            policy = self.in_force.current
+            if closed:
+                policy = dataclasses.replace(policy, zones={})
+            under = [(policy, expected(policy, asked, self.known, floor))]
+            here, afar = self.aviary.breed(LONG), self.aviary.breed(LONG)
+            local = data.draw(st.sampled_from(["answers", "answers", "answers", "fails", "breaks off"]))
+            breaking = ScriptedReply(here.text, error=RuntimeError("x"), fail_after=3)
+            self.replies = [{"answers": here.text, "fails": RuntimeError(here.text), "breaks off": breaking}[local]]
+
+            def arrive() -> None:
+                if reloaded is not None:
+                    tally.reloads += 1
+                    new = parse_policy(reloaded)
+                    under.append((new, expected(new, asked, self.known, floor)))
+                    self.in_force.replace(new)
+                    self.before_reload = self.cloud.bytes()
+                    self.cloud.recorded.clear()
+
+            self.before_reload = b""
+            self.cloud.begin(Plan(plan, afar.text, arrive))
+            message, text, served_by = self.runner.run(
+                self.carry_out(asked, stream, dialogue, said, device_answers=local == "answers")
+            )
+            tally.canaries += len(set(self.aviary.atoms.values())) - self.planted
+            self.planted = len(set(self.aviary.atoms.values()))
+            if reloaded is not None and len(under) == 2:
+                self.judge(asked, under[:1], self.before_reload, (here,))
+            self.judge(asked, under, self.cloud.bytes(), (here,))
+            self.learn(asked, under[0], message, text, served_by, here, afar, dialogue, said)
+
+        async def carry_out(
+            self, asked: Asked, stream: bool, dialogue: Any, said: Atom | None, *, device_answers: bool
+        ) -> tuple[Any, str, str]:
+            text, served_by, message = "", "", None
+            arguments: dict[str, Any] = {"privacy": asked.privacy, "tags": asked.tags, **asked.extras}
+            try:
+                if dialogue is not None:
+                    assert said is not None
+                    answered = await dialogue.create(said.text, stream=stream, privacy=asked.privacy)
+                else:
+                    answered = await self.client.chat.completions.create(
+                        messages=asked.messages, stream=stream, **arguments
+                    )
+                if stream:
+                    async with answered:
+                        async for chunk in answered:
+                            text += "".join(choice.delta.content or "" for choice in chunk.choices)
+                    served_by = answered.route.served_by
+                else:
+                    message = answered.choices[0].message
+                    text, served_by = message.content, answered.route.served_by
+            except StreamInterrupted as error:  # somebody had begun, as drawn; what was given out before counts
+                self.tells_nothing(error, asked)
+            except PolicyDenied as error:
+                raise AssertionError("a refusal, where the device could have answered") from error
+            except HybridLLMError as error:
+                self.tells_nothing(error, asked)
+                assert not device_answers, "the device always answers"
+            return message, text, served_by
+
+        def tells_nothing(self, error: HybridLLMError, asked: Asked) -> None:
+            for atom in (*asked.plain, *asked.mails):
+                assert not any(word in f"{error} {error!r} {vars(error)}" for word in atom.words), (
+                    "an error quotes a text"
+                )
+
+        def judge(
+            self, asked: Asked, under: list[tuple[Policy, Expected]], recorded: bytes, here: tuple[Atom, ...]
+        ) -> None:
+            tally.recorded_bytes += len(recorded)
+            arrived = self.aviary.found_in(recorded)
+            for policy, joined in under:
+                whole = may_see(policy, self.zone, joined.label)
+                redacting = any(rule.redact for rule in policy.rules)
+                stripped = redacting and may_see(policy, self.zone, joined.declared)
+                if arrived.intersection(here):
+                    raise Leak("the device's own answer arrived")
+                if not whole and not stripped and recorded:
+                    raise Leak(f"a request of {joined.label} arrived in {self.zone}")
+                if not whole and arrived.intersection(asked.mails):
+                    raise Leak(f"an address of {joined.label} arrived in {self.zone}")
+            for known in self.known:
+                for policy, _ in under:
+                    if not may_see(policy, self.zone, known.label) and arrived.intersection(known.atoms):
+                        raise Leak(f"a text that was {known.label} arrived in {self.zone}")
+            if recorded:
+                tally.arrived += 1
+                tally.redacted += b"[EMAIL_" in recorded
+            tally.allowed += all(may_see(policy, self.zone, joined.label) for policy, joined in under)
+
+        def learn(
+            self, asked: Asked, first: tuple[Policy, Expected], message: Any, text: str, served_by: str, here: Atom, afar: Atom,
+            dialogue: Any, said: Atom | None,
+        ) -> None:  # fmt: skip
+            """Which texts have a label from now on."""
+            _, joined = first
+            if message is not None and rank(message.privacy) < rank(
+                joined.label if served_by == "local" else joined.declared
+            ):
+                raise Leak(f"an answer to a request of {joined.label} is labelled {message.privacy}")
+            if text and served_by:
+                label = joined.label if served_by == "local" else joined.declared
+                atoms = (here,) if served_by == "local" else (afar,)
+                echoed = tuple(atom for atom in (*asked.plain, *asked.mails) if atom.text in text)
+                # An address comes back by itself and is found again by itself, so only the rest has the answer's label.
+                if not any(atom in asked.mails for atom in echoed):
+                    known = Known(text, label, (*atoms, *echoed), is_answer=True, message=message)
+                    self.known.append(known)
+                    if dialogue is not None and said is not None:
+                        self.dialogue_known += [known, Known(said.text, label, (said,), is_answer=False)]
+            for (label, _, body), content in zip(asked.parts, asked.messages, strict=False):
+                if (
+                    label is not None
+                    and isinstance(content, dict)
+                    and isinstance(content["content"], str)
+                    and len(body) >= 50
+                ):
+                    atoms = tuple(atom for atom in asked.plain if atom.text in body)
+                    self.known.append(Known(body, label, atoms, is_answer=False))
+            del self.known[:-12], self.dialogue_known[:-20]
+
+        def teardown(self) -> None:
+            if hasattr(self, "runner"):
+                with contextlib.closing(self.runner):
+                    self.runner.run(self.client.close())
+                    self.runner.run(self.cloud.stop())
+
+    return Machine
+
+
+def prove(
+    cases: int,
+    *,
+    progress: Callable[[Tally], None] | None = None,
+    shrink: bool = True,
+) -> Tally:
+    """Play at least so many requests.
+
+    Args:
+        cases: Requests.
+        progress: Told from time to time how far it is.
+        shrink: Whether to look for the shortest way to a leak, which takes a while.
+
+    Raises:
+        Leak: A text arrived that may not arrive; Hypothesis adds the shortest way to it.
+    """
+    tally = Tally()
+    while tally.cases < cases:
+        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+            machine_of(tally),
+            settings=settings(
+                max_examples=min(200, 1 + cases // 10), stateful_step_count=20, deadline=None, database=None, print_blob=False,
+                phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            ),
+        )  # fmt: skip
+        if progress is not None:
+            progress(tally)
+    return tally
