@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from hybridllm.client import HybridClient
     from hybridllm.conversation import AsyncConversation, Conversation
     from hybridllm.errors import (
+        AddressRefused,
         AuditError,
         BadRequest,
         Cancelled,
@@ -62,7 +63,7 @@ _MODULES = {
     "hybridllm.client": ("HybridClient",),
     "hybridllm.conversation": ("AsyncConversation", "Conversation"),
     "hybridllm.errors": (
-        "AuditError", "BadRequest", "Cancelled", "CannotServe", "ConfigError", "ContextLengthExceeded",
+        "AddressRefused", "AuditError", "BadRequest", "Cancelled", "CannotServe", "ConfigError", "ContextLengthExceeded",
         "DeadlineExceeded", "EngineError", "HybridLLMError", "ModelError", "PolicyDenied", "PolicyError",
         "PolicyTightened", "PrivacyViolation", "RedactionFailed", "RemoteError", "RemoteUnreachable", "StreamInterrupted",
     ),
@@ -79,6 +80,7 @@ _MODULES = {
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "AddressRefused",
     "AsyncChatStream",
     "AsyncConversation",
     "AsyncHybridClient",

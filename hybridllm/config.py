@@ -13,9 +13,11 @@ from policies.yaml_document import DocumentNode, read_document_file
 
 __all__ = ["load_config"]
 
-_TEXTS = ("model", "policy", "quant", "target", "cache_dir", "privacy_floor")
+_TEXTS = ("model", "policy", "quant", "target", "cache_dir", "privacy_floor", "audit", "decision_log")
+_PATHS = ("cache_dir", "audit", "decision_log")
 _INTEGERS = ("threads", "context_tokens", "max_sequences")
-_BOOLEANS = ("offline",)
+_NUMBERS = ("label_memory_s",)
+_BOOLEANS = ("offline", "watch_policy")
 _REMOTE_TEXTS = ("base_url", "model", "zone", "ca_file", "proxy", "api_key", "api_key_env")
 _REMOTE_NUMBERS = ("connect_timeout_s", "first_token_timeout_s", "gap_timeout_s", "max_response_mib")
 _REMOTE_INTEGERS = ("max_retries", "context_tokens")
@@ -37,12 +39,13 @@ def load_config(path: str | Path) -> dict[str, Any]:
 
 
 def _arguments(top: DocumentNode, folder: Path) -> dict[str, Any]:
-    keys = top.fields((*_TEXTS, *_INTEGERS, *_BOOLEANS, "remote"))
-    arguments: dict[str, Any] = _scalars(keys, _TEXTS, _INTEGERS, (), _BOOLEANS)
+    keys = top.fields((*_TEXTS, *_INTEGERS, *_NUMBERS, *_BOOLEANS, "remote"))
+    arguments: dict[str, Any] = _scalars(keys, _TEXTS, _INTEGERS, _NUMBERS, _BOOLEANS)
     if "policy" in arguments and arguments["policy"] not in preset_names():
         arguments["policy"] = _path(folder, arguments["policy"])
-    if "cache_dir" in arguments:
-        arguments["cache_dir"] = _path(folder, arguments["cache_dir"])
+    for name in _PATHS:
+        if name in arguments:
+            arguments[name] = _path(folder, arguments[name])
     # A model is a name unless it looks like a path, as in a shell.
     if "model" in arguments and ("/" in arguments["model"] or os.sep in arguments["model"]):
         arguments["model"] = _path(folder, arguments["model"])

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hybridllm.types.route import Attempt
 
 __all__ = [
+    "AddressRefused",
     "AuditError",
     "BadRequest",
     "Cancelled",
@@ -213,6 +214,10 @@ class RemoteError(HybridLLMError):
 
 class RemoteUnreachable(RemoteError):
     """No connection to the remote: the name is unknown, it refused, it was silent, or TLS failed."""
+
+
+class AddressRefused(RemoteUnreachable):
+    """The remote's name leads to an address that its zone does not allow. Nothing was sent, and another place may answer."""
 
 
 class DeadlineExceeded(HybridLLMError, TimeoutError):

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from hybridllm.backends.base import Backend, BackendCall, BackendEvent, ContentDelta, Finished
 from hybridllm.backends.retry_after import retry_after_s
 from hybridllm.backends.sse import server_events
-from hybridllm.errors import PrivacyViolation, RemoteError, RemoteUnreachable
+from hybridllm.errors import AddressRefused, PrivacyViolation, RemoteError, RemoteUnreachable
 from hybridllm.types.completion_usage import CompletionUsage, PromptTokensDetails
 
 if TYPE_CHECKING:
@@ -326,6 +326,8 @@ def _may_help_to_repeat(error: BaseException, call: BackendCall) -> bool:
     if call.deadline_s is not None and time.monotonic() + wait_s >= call.deadline_s:
         return False
     if wait_s > (_LONGEST_RETRY_WAIT_WITH_OTHERS_S if call.others_left else _LONGEST_RETRY_WAIT_S):
+        return False
+    if isinstance(error, AddressRefused):
         return False
     if isinstance(error, RemoteUnreachable):
         return not call.others_left

@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
 EXIT_CODES_HELP = """\b
 Exit codes:
   0    done
-  1    a defect of this program
+  1    a defect of this program; or policy verify, policy simulate or audit verify found something
   2    bad usage or bad input: an option, a model folder, a policy file, a message, a URL
   3    bad configuration: hybridllm.yaml or the environment
   4    refused for privacy

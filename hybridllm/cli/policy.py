@@ -18,6 +18,7 @@ from hybridllm.cli.terminal import Terminal
 
 if TYPE_CHECKING:
     from hybridllm import Explanation
+    from hybridllm.errors import PolicyError
     from policies import Facts, PolicyFileError
 
 __all__ = ["check", "explain", "group", "path_or_preset", "schema"]
@@ -27,6 +28,7 @@ _HELP = """Check a policy, or ask what it would decide.
 \b
 Examples:
   hybridllm policy check kiosk.yaml
+  hybridllm policy verify kiosk.yaml
   hybridllm policy explain "Hello" --policy kiosk --privacy public
   hybridllm policy schema > policy.schema.json
 """
@@ -55,6 +57,8 @@ def check(
       hybridllm policy check kiosk.yaml
       hybridllm policy check policies/*.yaml --json
     """
+    from hybridllm.errors import PolicyError
+    from hybridllm.policy import check_detectors
     from policies import PolicyFileError, load_policy
 
     terminal = Terminal()
@@ -62,7 +66,8 @@ def check(
     for file in files:
         try:
             policy = load_policy(path_or_preset(file), places=tuple(place or ["remote"]))
-        except PolicyFileError as error:
+            check_detectors(policy)
+        except (PolicyFileError, PolicyError) as error:
             records.append(_finding(file, error))
             if not as_json:
                 terminal.line(str(error), "red")
@@ -230,13 +235,15 @@ def path_or_preset(file: str) -> str | Path:
     return file if file in preset_names() and not Path(file).exists() else Path(file)
 
 
-def _finding(file: str, error: PolicyFileError) -> dict[str, Any]:
+def _finding(file: str, error: PolicyFileError | PolicyError) -> dict[str, Any]:
+    from policies import PolicyFileError
+
     return {
         "file": file,
         "ok": False,
         "line": error.line,
         "column": error.column,
         "key": error.key,
-        "message": error.problem,
+        "message": error.problem if isinstance(error, PolicyFileError) else error.message,
         "mend": error.mend,
     }

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hybridllm.addresses import literal_address, refusal_of
-from hybridllm.errors import PrivacyViolation
+from hybridllm.errors import AddressRefused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -64,7 +64,7 @@ class Destination:
 
         Raises:
             OSError: There is no connection.
-            PrivacyViolation: An address is not allowed.
+            AddressRefused: An address is not allowed.
         """
         clock = asyncio.get_running_loop().time
         end_s = clock() + timeout_s
@@ -84,7 +84,7 @@ class Destination:
 
         Raises:
             OSError: The name is unknown, or the resolver does not answer.
-            PrivacyViolation: One of its addresses is not allowed, so that none is used.
+            AddressRefused: One of its addresses is not allowed, so that none is used.
         """
         literal = literal_address(self.host)
         if literal is not None:
@@ -101,11 +101,11 @@ class Destination:
         """Check that something may be sent to an address, as the policy is at this moment.
 
         Raises:
-            PrivacyViolation: It may not.
+            AddressRefused: It may not.
         """
         refusal = refusal_of(address, private_only=self.addresses() != "any", in_clear=self.in_clear)
         if refusal is not None:
-            raise PrivacyViolation(f"Nothing was sent: the {self.what} is at {address}, {refusal.why}.", refusal.mend)
+            raise AddressRefused(f"Nothing was sent: the {self.what} is at {address}, {refusal.why}.", refusal.mend)
 
 
 def _address(sockaddr: tuple[Any, ...]) -> IPAddress:

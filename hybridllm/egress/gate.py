@@ -11,7 +11,7 @@ from hybridllm.addresses import literal_address, refusal_of
 from hybridllm.egress.credentials import check_key_is_there, read_key
 from hybridllm.egress.destination import Destination
 from hybridllm.egress.response import EgressResponse
-from hybridllm.errors import BadRequest, Cancelled, HybridLLMError, PolicyTightened, PrivacyViolation
+from hybridllm.errors import AddressRefused, BadRequest, Cancelled, HybridLLMError, PolicyTightened, PrivacyViolation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -73,8 +73,8 @@ class EgressGate:
             ledger: Gets the bytes added when they really leave.
 
         Raises:
-            PrivacyViolation: The permit does not fit, or the connection would go to another origin or to an address that is
-                not allowed; nothing was sent.
+            PrivacyViolation: The permit does not fit, or the connection would go to another origin; nothing was sent.
+            AddressRefused: The connection would go to an address that is not allowed; nothing was sent.
             AuditError: What is about to leave could not be recorded; nothing was sent.
             PolicyTightened: A policy that came since the decision, or since the gate was made, does not allow it; nothing
                 was sent.
@@ -117,8 +117,8 @@ class EgressGate:
 
         try:
             writer, _ = await self._hop.connect(self._open_and_send_nothing, timeout_s)
-        except PrivacyViolation as violation:
-            return violation
+        except AddressRefused as refused:
+            return refused
         except OSError as error:
             return unreachable(error)
         writer.close()

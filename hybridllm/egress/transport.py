@@ -13,7 +13,7 @@ import httpx
 from hybridllm.egress.exchange import Exchange, count_read
 from hybridllm.egress.failures import mapped_errors, unreachable
 from hybridllm.egress.trust import tls_context
-from hybridllm.errors import PolicyTightened, PrivacyViolation
+from hybridllm.errors import AddressRefused, PolicyTightened, PrivacyViolation
 
 if TYPE_CHECKING:
     import ssl
@@ -53,7 +53,7 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         """Send a request and read the head of the answer.
 
         Raises:
-            PrivacyViolation: The connection would go to an address that is not allowed.
+            AddressRefused: The connection would go to an address that is not allowed.
             RemoteUnreachable: There is no connection.
             RemoteError: The connection broke, or the head is larger than allowed.
         """
@@ -166,8 +166,8 @@ class _CheckedStream(httpcore.AsyncNetworkStream):
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         try:
             self._hop.check(self._address)
-        except PrivacyViolation as violation:  # it was allowed when the connection was made
-            raise PolicyTightened(violation.message, violation.mend) from None
+        except AddressRefused as refused:  # it was allowed when the connection was made
+            raise PolicyTightened(refused.message, refused.mend) from None
         await self._below.write(buffer, timeout)
 
     async def aclose(self) -> None:

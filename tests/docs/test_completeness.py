@@ -38,7 +38,7 @@ def arguments_of(function):
         ("policies.md", set(DETECTORS) | set(ADDRESSES) | set(preset_names())),
         ("privacy.md", set(DETECTORS)),
         ("models.md", {"llama", "mistral", "qwen2", "q4", "f16", "f32", "auto", "cpu", "cuda", "metal"}),
-        ("performance.md", {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - {"__init__", "__main__"}),
+        ("performance.md", {path.stem for path in (ROOT / "benchmarks").glob("*.py") if not path.stem.startswith("_")}),
     ],
     ids=lambda value: value if isinstance(value, str) else f"{len(value)} names",
 )

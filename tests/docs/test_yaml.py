@@ -58,7 +58,7 @@ def test_the_broken_policy_gives_the_error_that_is_shown(desk):
 
 def test_the_configuration_loads_and_its_keys_are_all_named(desk):
     arguments = load_config("hybridllm.yaml")
-    assert arguments["remote"].api_key == "sk-example"
+    assert arguments["remote"].api_key_env == "LLM_EXAMPLE_KEY"
     (block,) = marked("config")
     assert load_policy(arguments["policy"]).name == parse_policy(policy_of_the_page().text).name
     assert set(re.findall(r"^(\w+):", block.text, re.MULTILINE)) == set(arguments)

@@ -172,13 +172,13 @@ def test_what_a_detector_finds_stays_here_whatever_the_caller_says(server, text)
 
 
 def test_a_detector_that_breaks_counts_as_a_find(server, monkeypatch):
-    from hybridllm.detectors import BUILT_IN, detector_set
+    from hybridllm.detectors import BUILT_IN, DetectorSet
 
     def broken(reading):
         raise ValueError(reading.text)
 
     monkeypatch.setitem(BUILT_IN, "email", broken)
-    detector_set.cache_clear()
+    monkeypatch.setattr("hybridllm.detectors.detector_set", DetectorSet)  # nobody else may get the broken one
     policy = parse_policy(
         "version: 1\nname: one\nlabels: {order: [public, private], unlabeled: private}\nzones: {cloud: public}\n"
         "detectors: [email]\ndefault: [remote, local]\n"
