@@ -31,12 +31,18 @@ _WHENS = (
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rules", type=int, default=20)
+    parser.add_argument("--rules", type=int, nargs="+", default=[20, 200])
     parser.add_argument("--decisions", type=int, default=20_000)
     arguments = parser.parse_args()
+    for rules in arguments.rules:
+        measure(rules, arguments.decisions)
+
+
+def measure(number_of_rules: int, decisions: int) -> None:
+    """Measure with so many rules and print."""
     rules = [
         f"  - name: rule-{index}\n    when: {_WHENS[index % len(_WHENS)] % (index % 60)}\n    route: [remote, local]\n"
-        for index in range(arguments.rules)
+        for index in range(number_of_rules)
     ]
     policy = parse_policy(_HEAD + "".join(rules) + "default: [local, remote]\n")
     facts = Facts(
@@ -56,7 +62,7 @@ def main() -> None:
     if decide(policy, facts).rule != "default":
         raise SystemExit("A rule matched, so not every rule was looked at.")
     samples_us = []
-    for _ in range(arguments.decisions):
+    for _ in range(decisions):
         began = time.perf_counter_ns()
         decide(policy, facts)
         samples_us.append((time.perf_counter_ns() - began) / 1000)
@@ -65,8 +71,8 @@ def main() -> None:
         json.dumps(
             {
                 "benchmark": "decision_time",
-                "rules": arguments.rules,
-                "decisions": arguments.decisions,
+                "rules": number_of_rules,
+                "decisions": decisions,
                 "median_us": round(statistics.median(samples_us), 2),
                 "p05_us": round(cuts[4], 2),
                 "p95_us": round(cuts[94], 2),

@@ -40,7 +40,8 @@ def test_json_is_one_openai_completion_with_its_route_and_nothing_else():
     record = json.loads(result.stdout)
     assert result.stdout.count("\n") == 1
     assert record["object"] == "chat.completion"
-    assert record["choices"][0]["message"] == {"role": "assistant", "content": "We open at nine.", "refusal": None}
+    said = {"role": "assistant", "content": "We open at nine.", "refusal": None}
+    assert record["choices"][0]["message"] == {**said, "privacy": "private"}
     assert record["usage"]["completion_tokens"] == 4
     assert record["route"]["served_by"] == "local"
     assert record["route"]["egress_bytes"] == 0
