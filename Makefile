@@ -15,6 +15,7 @@ GPUS ?= $(shell nvidia-smi -L 2>/dev/null | grep -c . | sed s/^0$$/1/)
 TRAIN = .venv-train/bin/torchrun --nproc-per-node $(GPUS) -m training.train_model
 FUZZ_S ?= 60
 CASES ?= 100000
+JOBS ?= logical
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format bench prove lanes fuzz parity train-model test-training wheel clean
@@ -43,7 +44,7 @@ demo: $(VENV)/.base ## compile the bundled model for this processor and ask it a
 	@$(BIN)/hybridllm chat --offline --temperature 0 --system @examples/fact_sheets/museum.md "When do you open on Sunday?"
 
 test: $(VENV)/.dev ## every everyday test
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 check: $(VENV)/.dev ## lint, formatting and strict types
 	@$(BIN)/ruff check .

@@ -77,20 +77,22 @@ def test_an_unknown_fact_never_matches(policy, facts):
         when = () if decision.rule_index is None else policy.rules[decision.rule_index].when
         return {condition.fact for condition in when}
 
+    labels = {"label", "declared_label"}  # unknown, they count as the top label
     unknown = replace(facts, **dict.fromkeys(FACT_KINDS))
-    assert facts_of_the_rule(decide(policy, unknown)) <= {"label"}
-    for name in set(FACT_KINDS) - {"label"}:
+    assert facts_of_the_rule(decide(policy, unknown)) <= labels
+    for name in FACT_KINDS.keys() - labels:
         assert name not in facts_of_the_rule(decide(policy, replace(facts, **{name: None})))
 
 
 @given(strategies.policies(), strategies.facts())
 @settings(max_examples=80, deadline=None)
 def test_an_unknown_label_is_the_top_label_for_every_purpose(policy, facts):
-    top = decide(policy, replace(facts, label=policy.labels.top))
-    for label in (None, "misspelt"):
-        decision = decide(policy, replace(facts, label=label))
-        assert decision.to_json() == top.to_json()
-        assert decision.trace == top.trace
+    for name in ("label", "declared_label"):
+        top = decide(policy, replace(facts, **{name: policy.labels.top}))
+        for label in (None, "misspelt"):
+            decision = decide(policy, replace(facts, **{name: label}))
+            assert decision.to_json() == top.to_json()
+            assert decision.trace == top.trace
 
 
 @pytest.mark.parametrize("label", [None, "misspelt"])
