@@ -8,6 +8,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, Unpack
+from weakref import WeakKeyDictionary
 
 from hybridllm.assessment import Assessment, Labelled, label_request
 from hybridllm.async_completions import AsyncChat
@@ -149,6 +150,7 @@ class AsyncHybridClient:
             self._policy_watch.start()
         self._signals = Signals(local, remote, self._connectivity, offline=offline, measured_by_program=facts)
         self._signals.refresh()
+        self._open: WeakKeyDictionary[RequestRun, Dialogue | None] = WeakKeyDictionary()
         self._probing: asyncio.Task[None] | None = None
         self._used = False
         self._closed = False
@@ -259,6 +261,7 @@ class AsyncHybridClient:
             BadRequest: The request is not usable.
         """
         request, tag_set = self._parsed(messages, tags, deadline_s, fields)
+        self._catch_up()
         policy = self._in_force.current
         labelled = self._labelled(policy, request, privacy, tag_set, None)
         facts = self._signals.facts(labelled, deadline_s=deadline_s)
@@ -305,11 +308,13 @@ class AsyncHybridClient:
         self._check_open()
         request, tag_set = self._parsed(messages, tags, deadline_s, fields)
         policy = self._in_force.current  # this request's policy, whatever comes into force from now on
+        self._catch_up()
         floor = None if dialogue is None else dialogue.floor
         if _takes_long(policy, request):
             labelled = await asyncio.to_thread(self._labelled, policy, request, privacy, tag_set, floor)
         else:
             labelled = self._labelled(policy, request, privacy, tag_set, floor)
+        self._remember_messages(labelled)
         facts = await self._fresh_facts(labelled, deadline_s)
         run = RequestRun(
             Assessment(labelled, facts, decide(policy, facts)),
@@ -320,6 +325,7 @@ class AsyncHybridClient:
             began_s=began_s,
             deadline_s=deadline_s,
         )
+        self._open[run] = dialogue
         return request, run
 
     def _labelled(
@@ -334,11 +340,9 @@ class AsyncHybridClient:
             memory=self._memory,
         )
 
-    def _note_end(self, dialogue: Dialogue | None, ended: Ended) -> None:
-        """Remember how sensitive an answer is, so that its label comes back with it, and what was labelled in its request."""
-        labelled = ended.assessment.labelled
+    def _remember_messages(self, labelled: Labelled) -> None:
+        """What is labelled in a request is sensitive from now on, whatever becomes of the request."""
         labels = labelled.policy.labels
-        self._memory.remember(ended.text, ended.label, labels)
         said_for_all = call_label(labelled.policy, labelled.privacy, labelled.tags)
         for message in labelled.request.messages:
             label = message.privacy
@@ -346,6 +350,24 @@ class AsyncHybridClient:
                 label = said_for_all
             if label is not None:
                 self._memory.remember(message.text, label, labels)
+
+    def _catch_up(self) -> None:
+        """Remember what was given out of answers that are not whole yet: it could be in the next request already."""
+        for run, dialogue in list(self._open.items()):
+            if run.over:
+                self._open.pop(run, None)
+                continue
+            text, label = run.given_out()
+            if text:
+                labels = run.policy.labels
+                self._memory.remember(text, label, labels)
+                if dialogue is not None:
+                    dialogue.floor = labels.join(dialogue.floor or labels.order[0], label)
+
+    def _note_end(self, dialogue: Dialogue | None, ended: Ended) -> None:
+        """Remember how sensitive an answer is, so that its label comes back with it, and write the request down."""
+        labelled = ended.assessment.labelled
+        self._memory.remember(ended.text, ended.label, labelled.policy.labels)
         if dialogue is not None:
             dialogue.add(labelled.request, ended)
         self._records.note_end(ended)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import threading
 import time
 import unicodedata
 from functools import reduce
@@ -62,6 +63,7 @@ class LabelMemory:
         self._salt = secrets.token_hex(8) if fixed else ""
         # By fingerprint: the label, and when it ends. The order is that of remembering, so the oldest stand first.
         self._known: dict[int, tuple[str, float]] = {}
+        self._lock = threading.Lock()  # long texts are labelled in a thread
 
     def __len__(self) -> int:
         return len(self._known)
@@ -81,15 +83,17 @@ class LabelMemory:
             return
         now = self._clock()
         fresh = (label, now + self._max_age_s)
-        known = self._known
-        for fingerprint in self._fingerprints(plain, whole=True):
-            before = known.pop(fingerprint, None)
-            if before is None or before[1] <= now:
-                known[fingerprint] = fresh
-            else:
-                known[fingerprint] = (labels.join(before[0], label), fresh[1])
-        while len(known) > self._max_fingerprints:
-            del known[next(iter(known))]
+        fingerprints = self._fingerprints(plain, whole=True)
+        with self._lock:
+            known = self._known
+            for fingerprint in fingerprints:
+                before = known.pop(fingerprint, None)
+                if before is None or before[1] <= now:
+                    known[fingerprint] = fresh
+                else:
+                    known[fingerprint] = (labels.join(before[0], label), fresh[1])
+            while len(known) > self._max_fingerprints:
+                del known[next(iter(known))]
 
     def recall(self, text: str, labels: Labels, *, whole: bool) -> str | None:
         """The most sensitive label of a remembered text that this one is a copy of, or has a run of words in common with.
@@ -102,14 +106,16 @@ class LabelMemory:
         Returns:
             The label; None if nothing of it is known.
         """
-        if not self._known:
-            return None
-        known = self._known
+        with self._lock:
+            if not self._known:
+                return None
         fingerprints = self._fingerprints(_plain(text), whole=whole, every=_LOOKED_UP)
-        if known.keys().isdisjoint(fingerprints):
-            return None
+        with self._lock:
+            known = self._known
+            if known.keys().isdisjoint(fingerprints):
+                return None
+            entries = [known[fingerprint] for fingerprint in fingerprints if fingerprint in known]
         now = self._clock()
-        entries = [known[fingerprint] for fingerprint in fingerprints if fingerprint in known]
         alive = [label for label, ends_s in entries if ends_s > now]
         return reduce(labels.join, alive, labels.order[0]) if alive else None
 

@@ -84,10 +84,13 @@ class Records:
 
     def note_end(self, ended: Ended) -> None:
         """Record what became of a request; it cannot change any more, so a log that cannot be written is only warned of."""
-        if self._audit is not None:
-            self._thread().submit(self._guarded, self._append_outcome, ended)
-        if self._decisions is not None:
-            self._thread().submit(self._guarded, self._append_decision, ended)
+        try:
+            if self._audit is not None:
+                self._thread().submit(self._guarded, self._append_outcome, ended)
+            if self._decisions is not None:
+                self._thread().submit(self._guarded, self._append_decision, ended)
+        except RuntimeError:  # no thread can be started any more; the answer is there all the same
+            _log.warning("A record could not be written: there is no thread to write it.")
 
     async def aclose(self) -> None:
         """Write what is left and close."""

@@ -7,6 +7,7 @@ this process: the place gets ``[EMAIL_1]`` and the caller gets the address.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +16,14 @@ if TYPE_CHECKING:
 
     from hybridllm.detectors import DetectorSet, Span
     from hybridllm.types.chat_request import ChatRequest
+    from policies import Policy
 
-__all__ = ["Redaction", "Restorer", "redacted"]
+__all__ = ["Redaction", "Restorer", "all_recognised", "redacted"]
 
-_PLACEHOLDER = re.compile(r"\[([A-Z0-9_.-]{1,64})_([1-9][0-9]{0,5})\]", re.IGNORECASE)
-_LONGEST_PLACEHOLDER = 64 + 1 + 6 + 2
+_PLACEHOLDER = re.compile(r"\[([A-Z0-9_.-]{1,64})_([1-9][0-9]{0,8})\]", re.IGNORECASE)
+_LONGEST_PLACEHOLDER = 64 + 1 + 9 + 2
+_MOST_LOOKED_FOR = 64  # in one answer; each is looked for in all of it
+_LARGEST_TAKEN = 1_000_000  # a larger number is nobody's placeholder, and ours must not grow beyond their own pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +35,6 @@ class Redaction:
 
     originals: dict[str, str] = field(repr=False)
     """What each placeholder stands for, by the placeholder in capitals."""
-
-    detectors: dict[str, str] = field(repr=False)
-    """The detector that found it, by the placeholder in capitals."""
 
 
 def redacted(request: ChatRequest, detectors: DetectorSet, names: Collection[str]) -> Redaction:
@@ -70,7 +71,7 @@ def redacted(request: ChatRequest, detectors: DetectorSet, names: Collection[str
         rest["stop"] = [next(done) for _ in request.stop]
     if request.user:
         rest["user"] = _bare(next(done))
-    return Redaction(request.model_copy(update=rest), placeholders.originals, placeholders.detectors)
+    return Redaction(request.model_copy(update=rest), placeholders.originals)
 
 
 def _texts(request: ChatRequest) -> Iterator[str]:
@@ -99,14 +100,14 @@ class _Placeholders:
 
     def __init__(self, texts: Sequence[str], names: Collection[str]) -> None:
         self.originals: dict[str, str] = {}
-        self.detectors: dict[str, str] = {}
         self._numbers: dict[tuple[str, str], int] = {}
+        self._counts: Counter[str] = Counter()
         capitals = {name.upper() for name in names}
         taken = [
             int(match.group(2))
             for text in texts
             for match in _PLACEHOLDER.finditer(text)
-            if match.group(1).upper() in capitals
+            if match.group(1).upper() in capitals and int(match.group(2)) <= _LARGEST_TAKEN
         ]
         self._offset = max(taken, default=0)
 
@@ -120,13 +121,13 @@ class _Placeholders:
         return "".join((*pieces, text[at:]))
 
     def _placeholder(self, detector: str, found: str) -> str:
-        number = self._numbers.get((detector, found))
+        kind = detector.upper()  # placeholders are read in any case, so names that differ in it count together
+        number = self._numbers.get((kind, found))
         if number is None:
-            number = 1 + self._offset + sum(1 for name, _ in self._numbers if name == detector)
-            self._numbers[detector, found] = number
-        placeholder = f"[{detector}_{number}]".upper()
+            self._counts[kind] += 1
+            number = self._numbers[kind, found] = self._offset + self._counts[kind]
+        placeholder = f"[{kind}_{number}]"
         self.originals[placeholder] = found
-        self.detectors[placeholder] = detector
         return placeholder
 
 
@@ -150,7 +151,7 @@ class Restorer:
         redaction: What was replaced.
 
     Attributes:
-        restored: The detectors whose finds came back so far.
+        restored: The originals that came back so far.
     """
 
     def __init__(self, redaction: Redaction) -> None:
@@ -175,9 +176,34 @@ class Restorer:
         return held
 
     def _original(self, match: re.Match[str]) -> str:
-        placeholder = match.group().upper()
-        original = self._redaction.originals.get(placeholder)
+        original = self._redaction.originals.get(match.group().upper())
         if original is None:
             return match.group()
-        self.restored.add(self._redaction.detectors[placeholder])
+        self.restored.add(original)
         return original
+
+
+def all_recognised(originals: Collection[str], text: str, policy: Policy, names: Collection[str]) -> bool:
+    """Whether the detectors find every one of these originals wherever it stands in a text.
+
+    Args:
+        originals: What was put back into the text.
+        text: The text, as a later request would have it.
+        policy: The policy whose detectors are asked.
+        names: The detectors whose finds were replaced.
+    """
+    if not originals:
+        return True
+    if len(originals) > _MOST_LOOKED_FOR:
+        return False
+    from hybridllm.detectors import DetectorFailedError, detector_set
+
+    try:
+        spans = [span for span in detector_set(policy.detectors).spans(text) if span.detector in names]
+    except DetectorFailedError:
+        return False
+    for original in originals:
+        for found in re.finditer(re.escape(original), text):
+            if not any(span.start <= found.start() and found.end() <= span.end for span in spans):
+                return False
+    return True

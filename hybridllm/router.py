@@ -30,7 +30,7 @@ from hybridllm.errors import (
     RedactionFailed,
     StreamInterrupted,
 )
-from hybridllm.redaction import Restorer
+from hybridllm.redaction import Restorer, all_recognised
 from hybridllm.types.route import Attempt, Route
 from policies import LOCAL
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from hybridllm.permits import Permit
     from hybridllm.redaction import Redaction
     from hybridllm.types.completion_usage import CompletionUsage
+    from policies import Policy
 
 __all__ = ["Answer", "Authorize", "Ended", "RequestRun"]
 
@@ -153,6 +154,7 @@ class RequestRun:
         self._redaction: Redaction | None = None
         self._restorer: Restorer | None = None
         self._usage: CompletionUsage | None = None
+        self._given: list[str] = []
         self._over = False
 
     async def stream(self) -> AsyncGenerator[BackendEvent, None]:
@@ -162,7 +164,7 @@ class RequestRun:
             StreamInterrupted: The place failed after it had given a part of the answer.
             HybridLLMError: Nobody could answer, or the request is not allowed, or its time is over.
         """
-        given: list[str] = []
+        given = self._given
         try:
             for position, place in enumerate(self._decision.candidates):
                 try:
@@ -222,15 +224,23 @@ class RequestRun:
         decision, labelled = self._decision, self._assessment.labelled
         if not self._attempts or self._attempts[-1].place not in decision.redacted_places or self._restorer is None:
             return decision.label
-        if self._restorer.restored:
-            from hybridllm.detectors import detector_set
+        recognised = all_recognised(self._restorer.restored, text, labelled.policy, decision.redact)
+        return decision.redacted_label if recognised else decision.label
 
-            if (
-                not self._restorer.restored
-                <= detector_set(labelled.policy.detectors).scan([("answer", text)]).found.keys()
-            ):
-                return decision.label
-        return decision.redacted_label
+    def given_out(self) -> tuple[str, str]:
+        """What of the answer was given out so far, and its label."""
+        text = "".join(self._given)
+        return text, self.answer_label(text)
+
+    @property
+    def policy(self) -> Policy:
+        """The policy that the request began with."""
+        return self._assessment.labelled.policy
+
+    @property
+    def over(self) -> bool:
+        """Whether the request has ended and was noted."""
+        return self._over
 
     def _end(self, text: str) -> None:
         if not self._over:
@@ -292,9 +302,11 @@ class RequestRun:
         asked_s = None
         try:
             if place in self._decision.redacted_places:
-                self._redaction = self._redaction or self._assessment.redaction()
-                self._restorer = Restorer(self._redaction)
-                call = replace(call, request=self._redaction.request)
+                redaction = self._redaction
+                if redaction is None:
+                    redaction = await self._in_time(asyncio.to_thread(self._assessment.redaction))
+                self._redaction, self._restorer = redaction, Restorer(redaction)
+                call = replace(call, request=redaction.request)
             await self._in_time(backend.start())
             asked_s = time.monotonic()
             async with aclosing(backend.stream(call)) as events:

@@ -16,7 +16,7 @@ import re
 import time
 from contextlib import aclosing
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from hybridllm.backends.base import Backend, BackendCall, BackendEvent, ContentDelta, Finished
 from hybridllm.backends.retry_after import retry_after_s
@@ -255,6 +255,8 @@ class _ChunkReader:
             text, refusal = delta.get("content") or "", delta.get("refusal") or ""
             if not isinstance(text, str) or not isinstance(refusal, str):
                 raise RemoteError("The remote sent a piece whose content is not text.")
+            # JSON can spell half of a surrogate pair, which no message could carry on.
+            text, refusal = (part.encode("utf-8", "replace").decode() for part in (text, refusal))
             if delta.get("tool_calls") or delta.get("function_call"):
                 raise RemoteError("The remote answered with a tool call, and the request had no tools.")
             if (text or refusal) and self._finish is not None:
@@ -290,7 +292,7 @@ def _delta(choice: object) -> dict[str, Any]:
 
 def _usage(usage: dict[str, Any]) -> CompletionUsage | None:
     counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens")]
-    whole = [count for count in counts if isinstance(count, int) and count >= 0]
+    whole = [count for count in counts if _is_count(count)]
     if len(whole) != len(counts):
         return None
     details = usage.get("prompt_tokens_details")
@@ -299,8 +301,12 @@ def _usage(usage: dict[str, Any]) -> CompletionUsage | None:
         prompt_tokens=whole[0],
         completion_tokens=whole[1],
         total_tokens=whole[2],
-        prompt_tokens_details=PromptTokensDetails(cached_tokens=cached) if isinstance(cached, int) else None,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=cached) if _is_count(cached) else None,
     )
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
 
 
 def _error_code(body: bytes) -> str:

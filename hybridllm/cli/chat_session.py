@@ -194,7 +194,8 @@ class ChatSession:
         privacy = labels.top if stays_local else now.privacy
         if not stays_local and now.label is not None:
             given = self._given_label()
-            privacy = privacy if labels.join(given, now.label) == given else now.label
+            joined = labels.join(given, now.label)  # a label that a new policy does not know counts as its top label
+            privacy = privacy if joined == given else joined
         return {"privacy": privacy, "tags": now.tags}
 
     def _given_label(self) -> str:
@@ -348,6 +349,7 @@ class ChatSession:
                             answer.text += choice.delta.content
                             show(choice.delta.content)
             finally:
+                answer.route = stream.route  # before and after: a second Ctrl-C may come in between
                 stream.close()
                 answer.route = stream.route
 

@@ -1,12 +1,17 @@
 """A copy of a labelled text is as sensitive as the text was: as far as fingerprints reach, and no further."""
 
+import sys
+import threading
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hybridllm import HybridClient
 from hybridllm.label_memory import RUN_CHARACTERS, UNSPACED_RUN_CHARACTERS, LabelMemory
 from hybridllm.testing import ScriptedBackend
 from policies import Labels
+from tests.hybridllm.loopback import answer
 
 LABELS = Labels(("public", "internal", "private"), "private")
 REPORT = (
@@ -151,8 +156,6 @@ def ask(client, messages, **more):
 @pytest.fixture
 def cloud(face, serve, remote_at):
     """A client whose policy asks the remote first, and what the remote gets to see."""
-    from tests.hybridllm.loopback import answer
-
     server = serve(answer())
 
     def make(**more):
@@ -208,6 +211,51 @@ def test_a_message_that_was_labelled_has_its_label_when_the_label_is_lost(cloud,
     source = client.client.explain(messages=[{"role": "user", "content": said}], privacy="public").label_sources[-1]
     assert source.said_by == "messages[0].content, a copy of what had this label"
     assert not server.received
+
+
+def test_an_answer_that_is_not_whole_yet_is_known_too(serve, remote_at, tmp_path):
+    """What was shown of a stream can be in the next request before the stream ends."""
+    server = serve(answer())
+    local = ScriptedBackend(lambda _: REPORT)
+    with HybridClient(local=local, policy=cloud_first(tmp_path), remote=remote_at(server)) as client:
+        talk = client.conversation()
+        open_streams = [
+            client.chat.completions.create(messages=[{"role": "user", "content": "My blood test?"}], stream=True),
+            talk.create("My blood test?", stream=True),
+        ]
+        shown = ""
+        for stream in open_streams:
+            while len(shown) < 90:
+                shown += next(stream).choices[0].delta.content or ""
+            copied = [{"role": "user", "content": f"In simpler words: {shown}"}]
+            assert client.explain(messages=copied, privacy="public").label == "private"
+            assert client.chat.completions.create(messages=copied, privacy="public").route.served_by == "local"
+            assert talk.create("And?", privacy="public").route.served_by == "local"
+            shown = "" if stream is open_streams[0] else shown
+            stream.close()
+        assert talk.label == "private"
+    assert not server.received
+
+
+def test_two_threads_at_once_miss_nothing():
+    memory = memory_of("Yes.")
+    stop, missed = threading.Event(), []
+
+    def remember():
+        while not stop.is_set():
+            memory.remember("Yes.", "private", LABELS)
+
+    writer = threading.Thread(target=remember)
+    writer.start()
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        missed = [number for number in range(5000) if recall(memory, "yes", whole=True) != "private"]
+    finally:
+        sys.setswitchinterval(before)
+        stop.set()
+        writer.join()
+    assert missed == []
 
 
 def test_without_memory_nothing_is_remembered(cloud, tmp_path):

@@ -502,3 +502,24 @@ def test_usage_and_bodies_are_plain_json(cloud_first, question):
     client, server = cloud_first(stream(chunk("a") + chunk(finish="stop") + USAGE + DONE))
     client.create(messages=[{"role": "user", "content": 'quote " and \\ and \u2028 and 你好'}], **PUBLIC)
     assert json.loads(server.exchanges[0].body)["messages"][0]["content"] == 'quote " and \\ and \u2028 and 你好'
+
+
+def test_half_a_character_from_a_remote_does_not_spoil_the_next_request(face, serve, remote_at):
+    server = serve(
+        stream(b'data: {"choices": [{"delta": {"content": "Hi \\ud83d"}, "finish_reason": "stop"}]}\n\n' + DONE)
+    )
+    made = face(policy="cloud-assist", remote=remote_at(server))
+    question = [{"role": "user", "content": "x"}]
+    message = made.create(messages=question, privacy="public").choices[0].message
+    assert message.content == "Hi ?"
+    again = [*question, message, {"role": "user", "content": "y"}]
+    assert made.create(messages=again, privacy="public").route.served_by == "remote"
+    assert message.model_dump_json()
+
+
+def test_a_count_that_is_none_is_not_taken_for_one(face, serve, remote_at):
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 1%s, "total_tokens": 10}}\n\n'
+    server = serve(stream(chunk("a") + chunk("b") + chunk(finish="stop") + usage % (b"0" * 400) + DONE))
+    made = face(policy="cloud-assist", remote=remote_at(server))
+    reply = made.final(messages=[{"role": "user", "content": "x"}], privacy="public")
+    assert (reply.route.served_by, reply.usage) == ("remote", None)
