@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybridllm.errors import AuditError
+from hybridllm.errors import AuditError, BadRequest
 from policies import DEVICE_ZONE, LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from hybridllm.audit import AuditLog
     from hybridllm.decision_log import DecisionLog
@@ -37,12 +37,18 @@ class Records:
         remote: The remote, whose zone and origin the records name.
 
     Raises:
+        BadRequest: One of them is not a path.
         AuditError: The folder cannot be one.
     """
 
     def __init__(self, audit: str | Path | None, decision_log: str | Path | None, remote: Remote | None) -> None:
         self._audit: AuditLog | None = None
         self._decisions: DecisionLog | None = None
+        for name, path in (("audit", audit), ("decision_log", decision_log)):
+            if path is not None and not isinstance(path, str | Path):
+                raise BadRequest(
+                    f"{name} is a {type(path).__name__}, expected a path.", f'Write {name}="…".', field=name
+                )
         if audit is not None:
             from hybridllm.audit import AuditLog
 

@@ -16,13 +16,11 @@ if TYPE_CHECKING:
 
     from hybridllm.detectors import DetectorSet, Span
     from hybridllm.types.chat_request import ChatRequest
-    from policies import Policy
 
-__all__ = ["Redaction", "Restorer", "all_recognised", "redacted"]
+__all__ = ["Redaction", "Restorer", "redacted"]
 
 _PLACEHOLDER = re.compile(r"\[([A-Z0-9_.-]{1,64})_([1-9][0-9]{0,8})\]", re.IGNORECASE)
 _LONGEST_PLACEHOLDER = 64 + 1 + 9 + 2
-_MOST_LOOKED_FOR = 64  # in one answer; each is looked for in all of it
 _LARGEST_TAKEN = 1_000_000  # a larger number is nobody's placeholder, and ours must not grow beyond their own pattern
 
 
@@ -151,13 +149,13 @@ class Restorer:
         redaction: What was replaced.
 
     Attributes:
-        restored: The originals that came back so far.
+        restored: Whether an original was put back so far.
     """
 
     def __init__(self, redaction: Redaction) -> None:
         self._redaction = redaction
         self._held = ""
-        self.restored: set[str] = set()
+        self.restored = False
 
     def push(self, text: str) -> str:
         """The next piece as the caller may have it; what could be the beginning of a placeholder is held back."""
@@ -179,31 +177,5 @@ class Restorer:
         original = self._redaction.originals.get(match.group().upper())
         if original is None:
             return match.group()
-        self.restored.add(original)
+        self.restored = True
         return original
-
-
-def all_recognised(originals: Collection[str], text: str, policy: Policy, names: Collection[str]) -> bool:
-    """Whether the detectors find every one of these originals wherever it stands in a text.
-
-    Args:
-        originals: What was put back into the text.
-        text: The text, as a later request would have it.
-        policy: The policy whose detectors are asked.
-        names: The detectors whose finds were replaced.
-    """
-    if not originals:
-        return True
-    if len(originals) > _MOST_LOOKED_FOR:
-        return False
-    from hybridllm.detectors import DetectorFailedError, detector_set
-
-    try:
-        spans = [span for span in detector_set(policy.detectors).spans(text) if span.detector in names]
-    except DetectorFailedError:
-        return False
-    for original in originals:
-        for found in re.finditer(re.escape(original), text):
-            if not any(span.start <= found.start() and found.end() <= span.end for span in spans):
-                return False
-    return True

@@ -30,7 +30,7 @@ from hybridllm.errors import (
     RedactionFailed,
     StreamInterrupted,
 )
-from hybridllm.redaction import Restorer, all_recognised
+from hybridllm.redaction import Restorer
 from hybridllm.types.route import Attempt, Route
 from policies import LOCAL
 
@@ -215,22 +215,21 @@ class RequestRun:
         finally:
             self._end("" if answer is None else answer.text + answer.refusal)
 
-    def answer_label(self, text: str) -> str:
-        """The label of an answer: that of what produced it.
+    @property
+    def answer_label(self) -> str:
+        """The label of the answer: that of what produced it.
 
-        What a remote said about a redacted text is as sensitive as that text, as long as the detectors recognise what was put
-        back into it; if one does not, it is as sensitive as the whole request.
+        What a remote said about a redacted text is as sensitive as that text, until an original is put back into it: a piece
+        of that could leave later without being recognised.
         """
-        decision, labelled = self._decision, self._assessment.labelled
-        if not self._attempts or self._attempts[-1].place not in decision.redacted_places or self._restorer is None:
-            return decision.label
-        recognised = all_recognised(self._restorer.restored, text, labelled.policy, decision.redact)
-        return decision.redacted_label if recognised else decision.label
+        redacted_for = self._attempts[-1].place in self._decision.redacted_places if self._attempts else False
+        if redacted_for and self._restorer is not None and not self._restorer.restored:
+            return self._decision.redacted_label
+        return self._decision.label
 
     def given_out(self) -> tuple[str, str]:
         """What of the answer was given out so far, and its label."""
-        text = "".join(self._given)
-        return text, self.answer_label(text)
+        return "".join(self._given), self.answer_label
 
     @property
     def policy(self) -> Policy:
@@ -252,7 +251,7 @@ class RequestRun:
                     assessment=self._assessment,
                     route=route,
                     text=text,
-                    label=self.answer_label(text),
+                    label=self.answer_label,
                     usage=self._usage,
                     began_at_s=time.time() - self._elapsed_s(),
                     duration_s=self._elapsed_s(),

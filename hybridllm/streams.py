@@ -35,7 +35,7 @@ def completion(run: RequestRun, answer: Answer) -> ChatCompletion:
                 message=ChatCompletionMessage(
                     content=None if answer.refusal and not answer.text else answer.text,
                     refusal=answer.refusal or None,
-                    privacy=run.answer_label(answer.text + answer.refusal),
+                    privacy=run.answer_label,
                 ),
                 finish_reason=answer.finished.reason,
             )

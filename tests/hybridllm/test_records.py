@@ -2,7 +2,7 @@
 
 import pytest
 
-from hybridllm import AuditError
+from hybridllm import AuditError, BadRequest
 from hybridllm.audit import tail, verify_audit
 from hybridllm.logged_decision import read_decision_log
 from hybridllm.testing import ScriptedBackend
@@ -101,6 +101,11 @@ def test_a_log_that_can_be_written_again_is_used_again(recorded, tmp_path):
 def test_a_folder_that_cannot_be_one(recorded):
     with pytest.raises(AuditError):
         recorded(audit="a\0b")
+
+
+def test_what_is_no_path_is_a_bad_request(recorded):
+    with pytest.raises(BadRequest, match="audit is a int, expected a path"):
+        recorded(audit=3)
 
 
 def test_decisions_can_be_made_again_from_their_log(recorded):

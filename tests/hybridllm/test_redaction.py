@@ -134,28 +134,27 @@ def test_the_remote_sees_placeholders_and_the_caller_the_originals(redacting):
     assert whole.choices[0].message.content == text
 
 
-def test_an_answer_to_a_redacted_text_is_as_sensitive_as_what_was_sent_while_detectors_know_what_came_back(redacting):
-    made, server = redacting(answer("Fine, [EMAIL_1]."))
+def test_an_answer_to_a_redacted_text_is_as_sensitive_as_what_was_sent(redacting):
+    made, server = redacting(answer("Fine, I have noted it."))
     history = [{"role": "user", "content": f"I am {MAIL}"}]
     message = made.create(messages=history, privacy="public").choices[0].message
     assert message.privacy == "public"
     again = made.create(messages=[*history, message, {"role": "user", "content": "Go on"}], privacy="public")
     assert (again.route.served_by, again.route.label) == ("remote", "private")
     assert MAIL.encode() not in server.received
-    assert server.exchanges[1].json["messages"][1]["content"] == "Fine, [EMAIL_1]."
 
 
-def test_one_find_that_is_not_recognised_any_more_keeps_the_answer_as_sensitive_as_the_request(redacting):
-    """Without the word before it the second number is none, so a later scan would let it pass."""
-    made, server = redacting(answer("Noted: [PHONE_1] and then [PHONE_2]"))
-    history = [{"role": "user", "content": "Office is +44 20 7946 0958, my private tel 5559812377 please."}]
-    message = made.create(messages=history, privacy="public").choices[0].message
-    assert b"5559812377" not in server.received
-    assert "5559812377" in message.content
+def test_an_answer_into_which_something_was_put_back_is_as_sensitive_as_the_whole_request(redacting):
+    """A piece of it could leave later without being recognised: cut in the middle of a number, or without the word before."""
+    made, server = redacting(answer("Noted: [PHONE_1] for the man who lives in the yellow house next to us"))
+    said = "Please note tel: 4711 0815 22 for the man who lives in the yellow house next to us"
+    message = made.create(messages=[{"role": "user", "content": said}], privacy="public").choices[0].message
+    assert "4711 0815 22" in message.content
     assert message.privacy == "private"
-    again = [{"role": "assistant", "content": message.content}, {"role": "user", "content": "Go on"}]
-    assert made.create(messages=again, privacy="public").route.served_by == "local"
-    assert b"5559812377" not in server.received
+    for copied in (message.content, message.content[7:], message.content[12:]):
+        reply = made.create(messages=[{"role": "user", "content": copied}], privacy="public")
+        assert reply.route.served_by == "local"
+    assert b"0815 22" not in server.received
 
 
 @pytest.mark.parametrize(

@@ -419,15 +419,15 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
             ):
                 raise Leak(f"an answer to a request of {joined.label} is labelled {message.privacy}")
             if text and served_by:
-                label = joined.label if served_by == "local" else joined.declared
-                atoms = (here,) if served_by == "local" else (afar,)
                 echoed = tuple(atom for atom in (*asked.plain, *asked.mails) if atom.text in text)
-                # An address comes back by itself and is found again by itself, so only the rest has the answer's label.
-                if not any(atom in asked.mails for atom in echoed):
-                    known = Known(text, label, (*atoms, *echoed), is_answer=True, message=message)
-                    self.known.append(known)
-                    if dialogue is not None and said is not None:
-                        self.dialogue_known += [known, Known(said.text, label, (said,), is_answer=False)]
+                put_back = any(atom in asked.mails for atom in echoed)
+                label = joined.label if served_by == "local" or put_back else joined.declared
+                known = Known(
+                    text, label, (here if served_by == "local" else afar, *echoed), is_answer=True, message=message
+                )
+                self.known.append(known)
+                if dialogue is not None and said is not None:
+                    self.dialogue_known += [known, Known(said.text, label, (said,), is_answer=False)]
             for (label, _, body), content in zip(asked.parts, asked.messages, strict=False):
                 if (
                     label is not None
