@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from hybridllm import AsyncHybridClient, Remote
-from hybridllm.errors import HybridLLMError, PolicyDenied, StreamInterrupted
+from hybridllm.errors import BadRequest, HybridLLMError, PolicyDenied, StreamInterrupted
 from hybridllm.testing import ScriptedBackend, ScriptedReply
 from policies import Policy, parse_policy
 from tests.prove.canaries import Atom, Aviary
@@ -262,6 +262,41 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                 self.dialogue,
                 atom,
             )
+
+        @rule(
+            where=st.sampled_from(["tool message", "tool call", "schema", "image", "metadata", "file"]),
+            stream=st.booleans(),
+        )
+        def ask_with_a_part_that_is_not_supported(self, where: str, stream: bool) -> None:
+            """Whatever is refused is refused whole: not a byte of it leaves, however harmless its label."""
+            tally.cases += 1
+            secret = self.aviary.breed(LONG).text
+            messages: list[dict[str, Any]] = [{"role": "user", "content": "Look it up."}]
+            fields: dict[str, Any] = {}
+            if where == "tool message":
+                messages.append({"role": "tool", "tool_call_id": "call-1", "content": secret})
+            elif where == "tool call":
+                call = {"id": "call-1", "type": "function", "function": {"name": "look", "arguments": secret}}
+                messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
+            elif where == "schema":
+                fields["tools"] = [{"type": "function", "function": {"name": "look", "description": secret}}]
+            elif where == "metadata":
+                fields["metadata"] = {"note": secret}
+            else:
+                kind = "image_url" if where == "image" else "file"
+                messages[0]["content"] = [{"type": kind, kind: {"url": f"data:{secret}"}}]
+            self.cloud.begin(Plan())
+            error = self.runner.run(self.refused(messages, stream, fields))
+            assert secret.split()[0] not in f"{error} {vars(error)}", "an error quotes a text"
+            if self.cloud.bytes():
+                raise Leak(f"a request with a {where} that was refused arrived in {self.zone}")
+
+        async def refused(self, messages: list[dict[str, Any]], stream: bool, fields: dict[str, Any]) -> BadRequest:
+            try:
+                await self.client.chat.completions.create(messages=messages, stream=stream, privacy=ORDER[0], **fields)
+            except BadRequest as error:
+                return error
+            raise AssertionError("a part that is not supported was accepted; the proof has to learn what its label is")
 
         def drawn(self, data: Any) -> Asked:
             # Half of the requests say little that is sensitive: what never leaves shows nothing.
