@@ -48,6 +48,8 @@ def print_verification(
     size = ", ".join(_count(*one) for one in ((len(policy.rules), "rule"), (len(policy.guarantees), "guarantee")))
     head = f"{file}: {verdict}: {policy.name}, {size}"
     terminal.line(f"{head}; {counted}" if counted else head, "green" if ok else "red")
+    if any(finding.kind == "undecided" for finding in verification.findings):
+        return  # tables of what was seen until then would read as if nothing else could leave
     if verification.may_leave:
         labels = policy.labels.order
         cells = {(row.zone, row.label): (row.rules, row.redacted) for row in verification.may_leave}

@@ -139,6 +139,7 @@ def test_places_of_your_own_may_be_named(folder):
 
 def test_too_few_states_are_not_fine(folder):
     result = verify("mine.yaml", "--max-states", "2")
+    assert "What may leave" not in result.stdout, "an empty table would read as if nothing could"
     assert result.exit_code == 1
     assert "after 2 states it is not decided what may leave" in result.stdout
 
