@@ -324,6 +324,8 @@ class AsyncHybridClient:
             on_end=partial(self._note_end, dialogue),
             began_s=began_s,
             deadline_s=deadline_s,
+            limits=policy.limits if self._remote is None else self._remote.limits_under(policy),
+            retries=policy.retries if self._remote is None else self._remote.retries_under(policy),
         )
         self._open[run] = dialogue
         return request, run

@@ -17,6 +17,7 @@ __all__ = [
     "AddressRefused",
     "AuditError",
     "BadRequest",
+    "BreakerOpen",
     "Cancelled",
     "CannotServe",
     "ConfigError",
@@ -25,6 +26,7 @@ __all__ = [
     "EngineError",
     "HybridLLMError",
     "ModelError",
+    "Overloaded",
     "PolicyDenied",
     "PolicyError",
     "PolicyTightened",
@@ -126,6 +128,20 @@ class EngineError(HybridLLMError):
     """The local engine failed while it was needed: it died, ran out of memory, or has a defect."""
 
 
+class Overloaded(HybridLLMError):
+    """Too many answers are under way at a place already; nothing was begun.
+
+    Args:
+        message: What is full.
+        mend: What to do.
+        retry_after_s: Seconds after which there is likely to be room; None if nobody can tell.
+    """
+
+    def __init__(self, message: str, mend: str = "", *, retry_after_s: float | None = None) -> None:
+        super().__init__(message, mend)
+        self.retry_after_s = retry_after_s
+
+
 class PolicyDenied(HybridLLMError):
     """Only a place that may not see this request could have served it. Final: nothing tries elsewhere.
 
@@ -218,6 +234,10 @@ class RemoteUnreachable(RemoteError):
 
 class AddressRefused(RemoteUnreachable):
     """The remote's name leads to an address that its zone does not allow. Nothing was sent, and another place may answer."""
+
+
+class BreakerOpen(RemoteError):
+    """The remote failed several times in a row and is left alone for a while; nothing was sent."""
 
 
 class DeadlineExceeded(HybridLLMError, TimeoutError):

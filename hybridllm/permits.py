@@ -124,6 +124,7 @@ class PermitOffice:
         if decision.policy_hash != policy.hash:
             raise _violation("the decision was made under another policy", decision.label, place)
         label = decision.label_for(place)
+        limits = remote.limits_under(policy)
         if not policy.may_see(remote.zone, label):
             raise _violation(f"the zone {remote.zone!r} may not see {label!r}", label, place)
         unsealed = Permit(
@@ -138,7 +139,7 @@ class PermitOffice:
             policy_hash=policy.hash,
             redacted=decision.redact if place in decision.redacted_places else (),
             body_sha256=hashlib.sha256(body).hexdigest(),
-            expires_s=time.monotonic() + remote.connect_timeout_s + remote.first_token_timeout_s + MARGIN_S,
+            expires_s=time.monotonic() + limits.connect_s + limits.first_token_s + MARGIN_S,
             seal=b"",
         )
         permit = replace(unsealed, seal=self._seal(unsealed))

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 from hybridllm.addresses import literal_address, refusal_of
 from hybridllm.errors import BadRequest
+from policies import Limits, Retries
+
+if TYPE_CHECKING:
+    from policies import Policy
 
 __all__ = ["Remote", "is_key"]
 
@@ -49,17 +54,17 @@ class Remote:
     zone: str = "cloud"
     """Zone of the policy that it lies in: ``cloud``, or ``site`` for a server that you run in the same building."""
 
-    connect_timeout_s: float = 2.0
-    """Longest wait for a connection, name lookup and TLS each included."""
+    connect_timeout_s: float | None = None
+    """Longest wait for a connection, name lookup and TLS each included; None for what the policy says (2 s)."""
 
-    first_token_timeout_s: float = 10.0
-    """Longest wait for the first token after the request went out."""
+    first_token_timeout_s: float | None = None
+    """Longest wait for the first token after the request went out; None for what the policy says (10 s)."""
 
-    gap_timeout_s: float = 5.0
-    """Longest wait between two pieces of an answer."""
+    gap_timeout_s: float | None = None
+    """Longest wait between two pieces of an answer; None for what the policy says (5 s)."""
 
-    max_retries: int = 2
-    """Further tries after one that may help to repeat; the first token ends them."""
+    max_retries: int | None = None
+    """Further tries after one that may help to repeat; the first token ends them. None for what the policy says (2)."""
 
     context_tokens: int | None = None
     """Its context in tokens, where you know it; requests that are estimated to be longer are not sent there."""
@@ -88,8 +93,9 @@ class Remote:
             )
         self._check_key()
         for name in ("connect_timeout_s", "first_token_timeout_s", "gap_timeout_s", "max_response_mib"):
-            _check_positive(getattr(self, name), f"remote.{name}")
-        retries = self.max_retries
+            if getattr(self, name) is not None or name == "max_response_mib":
+                _check_positive(getattr(self, name), f"remote.{name}")
+        retries = 0 if self.max_retries is None else self.max_retries
         if not isinstance(retries, int) or isinstance(retries, bool) or not 0 <= retries <= 10:
             raise BadRequest("remote.max_retries is not a whole number from 0 to 10.", field="remote.max_retries")
         if self.context_tokens is not None:
@@ -105,6 +111,20 @@ class Remote:
         if self.proxy is not None:
             _check_url(self.proxy, "remote.proxy", ("http", "https"), userinfo=True)
         self._check_addresses()
+
+    def limits_under(self, policy: Policy) -> Limits:
+        """How long it may take: what it says itself, else what the policy says."""
+        said = policy.limits
+        return Limits(
+            connect_s=said.connect_s if self.connect_timeout_s is None else self.connect_timeout_s,
+            first_token_s=said.first_token_s if self.first_token_timeout_s is None else self.first_token_timeout_s,
+            gap_s=said.gap_s if self.gap_timeout_s is None else self.gap_timeout_s,
+        )
+
+    def retries_under(self, policy: Policy) -> Retries:
+        """What is repeated: what it says itself, else what the policy says."""
+        said = policy.retries
+        return said if self.max_retries is None else replace(said, most=self.max_retries)
 
     @property
     def host(self) -> str:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from hybridllm.permits import Permit
     from hybridllm.redaction import Redaction
     from hybridllm.types.completion_usage import CompletionUsage
-    from policies import Policy
+    from policies import Limits, Policy, Retries
 
 __all__ = ["Answer", "Authorize", "Ended", "RequestRun"]
 
@@ -113,6 +113,8 @@ class RequestRun:
         on_end: Told the route and the answer, as far as it was given out, when the request is over.
         began_s: When the request came in, on the clock of ``time.monotonic``.
         deadline_s: Seconds that it may take from then on; None for no limit.
+        limits: How long a remote may take.
+        retries: What is repeated there.
 
     Attributes:
         request_id: Name of the request.
@@ -130,7 +132,11 @@ class RequestRun:
         on_end: Callable[[Ended], None],
         began_s: float,
         deadline_s: float | None,
+        limits: Limits,
+        retries: Retries,
     ) -> None:
+        self._limits = limits
+        self._retries = retries
         self.request_id = f"chatcmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())
         self.model = ""
@@ -297,6 +303,8 @@ class RequestRun:
             ledger=ledger,
             others_left=position + 1 < len(self._decision.candidates),
             authorize=None if place == LOCAL else partial(self._permit, place),
+            limits=self._limits,
+            retries=self._retries,
         )
         asked_s = None
         try:

@@ -15,6 +15,7 @@ __all__ = [
     "InvalidRequestError",
     "LocalRuntimeError",
     "OutOfMemoryError",
+    "OverloadedError",
     "ProtocolError",
     "TargetError",
     "TokenizerError",
@@ -33,6 +34,8 @@ class LocalRuntimeError(Exception):
     """
 
     code: ClassVar[str] = "local_runtime"
+    retry_after_s: float | None = None
+    """Seconds after which asking again may help, where that can be told."""
 
     def __init__(self, message: str, mend: str = "") -> None:
         super().__init__(message)
@@ -91,6 +94,12 @@ class OutOfMemoryError(LocalRuntimeError):
     code = "out_of_memory"
 
 
+class OverloadedError(LocalRuntimeError):
+    """Too many requests wait already; this one was not taken in."""
+
+    code = "overloaded"
+
+
 class WorkerDiedError(LocalRuntimeError):
     """The engine process ended while it was needed."""
 
@@ -121,6 +130,7 @@ _BY_CODE: dict[str, type[LocalRuntimeError]] = {
         InvalidRequestError,
         ContextLengthExceededError,
         OutOfMemoryError,
+        OverloadedError,
         WorkerDiedError,
         ProtocolError,
         EngineInternalError,
@@ -128,6 +138,8 @@ _BY_CODE: dict[str, type[LocalRuntimeError]] = {
 }
 
 
-def error_from_code(code: str, message: str, mend: str = "") -> LocalRuntimeError:
+def error_from_code(code: str, message: str, mend: str = "", retry_after_s: float | None = None) -> LocalRuntimeError:
     """Build the error that ``code`` names; an unknown code gives the base class."""
-    return _BY_CODE.get(code, LocalRuntimeError)(message, mend)
+    error = _BY_CODE.get(code, LocalRuntimeError)(message, mend)
+    error.retry_after_s = retry_after_s
+    return error

@@ -27,11 +27,13 @@ class Usage:
         prompt_tokens: Tokens of the prompt, the chat template's own included.
         completion_tokens: Tokens that were generated, an end-of-sequence token included.
         cached_tokens: Prompt tokens whose keys and values were already there and needed no prefill.
+        begun_tokens: Tokens of ``answer_begun``, which are neither prompt nor generated.
     """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cached_tokens: int = 0
+    begun_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ class LoadOptions:
         context_tokens: The context to serve, at most the model's own; None takes the model's own.
         max_sequences: How many answers are generated at the same time, at most 64; further ones wait.
         cache_dir: Where compiled models and converted weights are kept; None takes the platform's cache folder.
+        max_waiting: How many requests may wait; a further one is refused with ``OverloadedError``.
+        memory_mib: The most memory in MiB for weights, key-value cache and workspace together; None takes what is free.
 
     Raises:
         InvalidRequestError: A field has the wrong type or is out of range.
@@ -82,6 +84,8 @@ class LoadOptions:
     context_tokens: int | None = None
     max_sequences: int = 4
     cache_dir: str | None = None
+    max_waiting: int = 32
+    memory_mib: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model.strip():
@@ -95,6 +99,9 @@ class LoadOptions:
         if self.context_tokens is not None:
             _check_int("context_tokens", self.context_tokens, 2, "a whole number of at least 2")
         _check_int("max_sequences", self.max_sequences, 1, f"a whole number from 1 to {MAX_SEQUENCES}", MAX_SEQUENCES)
+        _check_int("max_waiting", self.max_waiting, 0, "a whole number from 0 to 10000", 10_000)
+        if self.memory_mib is not None:
+            _check_int("memory_mib", self.memory_mib, 1, "a whole number of at least 1 MiB")
         if self.cache_dir is not None and (not isinstance(self.cache_dir, str) or not self.cache_dir):
             raise _fail("cache_dir", self.cache_dir, "a folder's path")
 
@@ -216,6 +223,11 @@ class GenerateRequest:
         chat_template_kwargs: Further variables for the model's chat template.
         raw_token_ids: Token ids to use as the prompt in place of ``messages``, for measurements and parity checks.
         ignore_eos: Go on after an end-of-sequence token, for measurements that need a fixed number of tokens.
+        answer_begun: How the answer begins, said by somebody else: it goes on right after its last character, and what is given
+            out does not repeat it.
+        answer_begun_ids: The same as tokens of this model that this request has generated before, in another worker: the answer
+            goes on exactly as it would have; they count as generated, and what they come to is not given out again.
+        conversation: Name of the conversation that it belongs to; those that wait take turns by it.
 
     Raises:
         InvalidRequestError: A field has the wrong type or is out of range; the message names it with its index.
@@ -228,6 +240,9 @@ class GenerateRequest:
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict, metadata=CONTENT)
     raw_token_ids: list[int] | None = field(default=None, metadata=CONTENT)
     ignore_eos: bool = False
+    answer_begun: str = field(default="", metadata=CONTENT)
+    answer_begun_ids: list[int] | None = field(default=None, metadata=CONTENT)
+    conversation: str = ""
 
     def __post_init__(self) -> None:
         check_messages(self.messages, may_be_empty=self.raw_token_ids is not None)
@@ -243,11 +258,20 @@ class GenerateRequest:
             raise _fail("chat_template_kwargs", self.chat_template_kwargs, "a mapping with names as keys", content=True)
         if not isinstance(self.ignore_eos, bool):
             raise _fail("ignore_eos", self.ignore_eos, "True or False")
-        ids = self.raw_token_ids
-        if ids is not None and (
-            not isinstance(ids, list) or not ids or not all(_is_int(token) and token >= 0 for token in ids)
-        ):
-            raise _fail("raw_token_ids", ids, "a list of at least one token id", content=True)
+        for name in ("raw_token_ids", "answer_begun_ids"):
+            ids = getattr(self, name)
+            if ids is not None and (
+                not isinstance(ids, list) or not ids or not all(_is_int(token) and token >= 0 for token in ids)
+            ):
+                raise _fail(name, ids, "a list of at least one token id", content=True)
+        if not isinstance(self.answer_begun, str):
+            raise _fail("answer_begun", self.answer_begun, "a string", content=True)
+        if self.answer_begun and self.answer_begun_ids is not None:
+            raise InvalidRequestError(
+                "answer_begun and answer_begun_ids are both given.", "Give one of them, as text or as tokens."
+            )
+        if not isinstance(self.conversation, str):
+            raise _fail("conversation", self.conversation, "a string")
 
 
 def check_messages(messages: object, *, may_be_empty: bool = False) -> None:

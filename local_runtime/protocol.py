@@ -35,6 +35,8 @@ __all__ = [
     "Hello",
     "HelloReply",
     "Load",
+    "Ping",
+    "PongReply",
     "ProgressReply",
     "PromptTokensReply",
     "ReadyReply",
@@ -50,7 +52,7 @@ __all__ = [
     "write_frame",
 ]
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 # ---- commands: application → engine ----
@@ -110,13 +112,21 @@ class CountPromptTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Ping:
+    """Ask for a sign of life; answered by ``pong``, without waiting for what is being computed."""
+
+    type: ClassVar[str] = "ping"
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Shutdown:
     """Cancel everything, then end the process."""
 
     type: ClassVar[str] = "shutdown"
 
 
-Command: TypeAlias = Hello | Load | Generate | Cancel | Stats | CountPromptTokens | Shutdown
+Command: TypeAlias = Hello | Load | Generate | Cancel | Stats | CountPromptTokens | Ping | Shutdown
 
 
 # ---- replies: engine → application ----
@@ -158,6 +168,8 @@ class DeltaReply:
     id: int
     text: str = field(metadata=CONTENT)
     tokens: int
+    ids: list[int] = field(default_factory=list, metadata=CONTENT)
+    """The tokens since the last delta; with them another worker can go on exactly here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,15 +192,16 @@ class FailedReply:
     code: str
     message: str
     mend: str
+    retry_after_s: float | None = None
 
     @classmethod
     def of(cls, id: int, error: LocalRuntimeError) -> FailedReply:  # noqa: A002 - the field's name on the wire
         """The reply that carries ``error``."""
-        return cls(id, error.code, error.message, error.mend)
+        return cls(id, error.code, error.message, error.mend, error.retry_after_s)
 
     def error(self) -> LocalRuntimeError:
         """The error that this reply carries."""
-        return error_from_code(self.code, self.message, self.mend)
+        return error_from_code(self.code, self.message, self.mend, self.retry_after_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +214,21 @@ class StatsReply:
 
 
 @dataclass(frozen=True, slots=True)
+class PongReply:
+    """A sign of life.
+
+    Attributes:
+        beat: Grows with everything that the engine gets done: a step, a command, a stage of loading.
+        busy_s: How long it has been at what it does now; 0 while it has nothing to do.
+    """
+
+    type: ClassVar[str] = "pong"
+    id: int
+    beat: int
+    busy_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class PromptTokensReply:
     """The number of tokens of a conversation, the chat template's own included."""
 
@@ -210,7 +238,15 @@ class PromptTokensReply:
 
 
 Reply: TypeAlias = (
-    HelloReply | ProgressReply | ReadyReply | DeltaReply | FinishedReply | FailedReply | StatsReply | PromptTokensReply
+    HelloReply
+    | ProgressReply
+    | ReadyReply
+    | DeltaReply
+    | FinishedReply
+    | FailedReply
+    | StatsReply
+    | PromptTokensReply
+    | PongReply
 )
 
 _COMMANDS: dict[str, type[Command]] = {cls.type: cls for cls in get_args(Command)}

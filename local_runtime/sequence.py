@@ -37,6 +37,7 @@ class Sequence:
         state: Where it stands; only the scheduler changes it.
         reserved_pages: Pages that the scheduler keeps for it.
         alone: Never decode it in one batch with others (it was in a batch that failed).
+        conversation: Whose it is; conversations that wait take turns.
     """
 
     sequence_id: int
@@ -47,6 +48,7 @@ class Sequence:
     state: SequenceState = SequenceState.WAITING
     reserved_pages: int = 0
     alone: bool = False
+    conversation: str = ""
 
     def __post_init__(self) -> None:
         if not self.tokens or self.max_tokens < 1:

@@ -5,6 +5,7 @@ from policies.decision import Decision, RuleVerdict, StruckOut, decide
 from policies.errors import PolicyFileError
 from policies.facts import CONNECTIVITY, FACT_KINDS, WEEKDAYS, FactError, Facts, Place
 from policies.findings import Finding, MayLeave, UnknownSignal, Verification
+from policies.handling import Breaker, Hedge, Limits, OnInterrupt, Retries
 from policies.loader import load_policy, parse_policy, preset_names
 from policies.schema import DETECTORS, DEVICE_ZONE, LOCAL, Detector, Guarantee, Labels, Policy, Rule
 from policies.verification import verify
@@ -17,6 +18,7 @@ __all__ = [
     "LOCAL",
     "OPERATORS",
     "WEEKDAYS",
+    "Breaker",
     "Condition",
     "Decision",
     "Detector",
@@ -24,11 +26,15 @@ __all__ = [
     "Facts",
     "Finding",
     "Guarantee",
+    "Hedge",
     "Labels",
+    "Limits",
     "MayLeave",
+    "OnInterrupt",
     "Place",
     "Policy",
     "PolicyFileError",
+    "Retries",
     "Rule",
     "RuleVerdict",
     "StruckOut",

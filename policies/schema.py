@@ -6,7 +6,9 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+
+from policies.handling import Breaker, Hedge, Limits, OnInterrupt, Retries
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,6 +135,12 @@ class Rule:
     redact: tuple[str, ...] = ()
     """Detectors whose finds may be replaced by placeholders, so that the rest can go where the whole may not."""
 
+    on_interrupt: OnInterrupt | None = None
+    """What happens when a place breaks off; None for what the policy says."""
+
+    hedge: Hedge | Literal[False] | None = None
+    """When the second candidate is asked early; False for never, None for what the policy says."""
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -162,6 +170,21 @@ class Policy:
     guarantees: tuple[Guarantee, ...] = ()
     """What the rules are meant to ensure."""
 
+    limits: Limits = field(default_factory=Limits)
+    """How long a remote may take, where the remote itself says nothing else."""
+
+    retries: Retries = field(default_factory=Retries)
+    """What is repeated at a remote, where the remote itself says nothing else."""
+
+    breaker: Breaker = field(default_factory=Breaker)
+    """When a remote that fails is left alone."""
+
+    on_interrupt: OnInterrupt = "continue"
+    """What happens when a place breaks off in the middle of its answer, where the rule says nothing else."""
+
+    hedge: Hedge | None = None
+    """When the second candidate is asked early, where the rule says nothing else; None for never."""
+
     description: str = ""
     """What it is for."""
 
@@ -184,6 +207,16 @@ class Policy:
         if ceiling is None or label not in rank or ceiling not in rank:
             return False
         return rank[label] <= rank[ceiling] and rank[label] < len(self.labels.order) - 1
+
+    def on_interrupt_of(self, rule_index: int | None) -> OnInterrupt:
+        """What happens when a place breaks off, for a decision of this rule; None for the default's."""
+        own = None if rule_index is None else self.rules[rule_index].on_interrupt
+        return own or self.on_interrupt
+
+    def hedge_of(self, rule_index: int | None) -> Hedge | None:
+        """When the second candidate is asked early, for a decision of this rule; None for the default's."""
+        own = None if rule_index is None else self.rules[rule_index].hedge
+        return self.hedge if own is None else own or None
 
     def addresses_of(self, zone: str) -> str:
         """Which addresses the servers of a zone may have: ``private`` ones only, or ``any``."""

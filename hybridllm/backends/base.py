@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from local_runtime.content import CONTENT, hides_content
+from policies import Limits, Retries
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -87,6 +88,22 @@ class BackendCall:
     authorize: Callable[[bytes], Permit] | None = None
     """Mints the permit for exactly these bytes, anew for every try; None at a place on the device."""
 
+    begun: str = field(default="", repr=False)
+    """What another place has said already and a consumer has; only a place that ``continues`` is given some. The answer goes
+    on right after its last character, and what is yielded does not repeat it."""
+
+    whole: bool = False
+    """Whether nothing is given out before the answer is whole, so that an attempt may fail at any moment without a loss."""
+
+    limits: Limits = field(default_factory=Limits)
+    """How long a remote may take."""
+
+    retries: Retries = field(default_factory=Retries)
+    """What is repeated at a remote."""
+
+    conversation: str = ""
+    """Name of the conversation or user that the request belongs to, for a fair queue; it says nothing about them."""
+
 
 class Backend(ABC):
     """A place that answers chat requests. Subclass it to bring your own; only ``stream`` must be written."""
@@ -110,6 +127,11 @@ class Backend(ABC):
     def ready(self) -> bool:
         """Whether it can answer without being started first."""
         return True
+
+    @property
+    def continues(self) -> bool:
+        """Whether it can go on with an answer that another place has begun."""
+        return False
 
     async def start(self) -> None:
         """Make ready to answer; called before every attempt, so it must be quick when there is nothing to do."""

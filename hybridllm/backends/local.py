@@ -8,7 +8,15 @@ import threading
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hybridllm.backends.base import Backend, BackendCall, BackendEvent, ContentDelta, Finished
-from hybridllm.errors import BadRequest, Cancelled, ContextLengthExceeded, EngineError, HybridLLMError, ModelError
+from hybridllm.errors import (
+    BadRequest,
+    Cancelled,
+    ContextLengthExceeded,
+    EngineError,
+    HybridLLMError,
+    ModelError,
+    Overloaded,
+)
 from hybridllm.types.chat_request import EXTENDED_SAMPLING, ChatRequest
 from hybridllm.types.completion_usage import CompletionUsage, PromptTokensDetails
 from local_runtime.errors import LocalRuntimeError
@@ -37,6 +45,8 @@ _CLASSES: dict[str, type[HybridLLMError]] = {
 
 def from_local_error(error: LocalRuntimeError) -> HybridLLMError:
     """The engine's error as one of the SDK's; its code decides which."""
+    if error.code == "overloaded":
+        return Overloaded(error.message, error.mend, retry_after_s=error.retry_after_s)
     return _CLASSES.get(error.code, EngineError)(error.message, error.mend)
 
 

@@ -102,12 +102,12 @@ class RemoteBackend(Backend):
                 return
             while True:
                 try:
-                    async with asyncio.timeout(self._remote.gap_timeout_s):
+                    async with asyncio.timeout(call.limits.gap_s):
                         event = await anext(events)
                 except TimeoutError:
                     self._connectivity.note_trouble()
                     raise RemoteError(
-                        f"The remote stopped in the middle of its answer for {self._remote.gap_timeout_s:g} s.",
+                        f"The remote stopped in the middle of its answer for {call.limits.gap_s:g} s.",
                         "Ask again.",
                     ) from None
                 if isinstance(event, _Sign):
@@ -126,7 +126,7 @@ class RemoteBackend(Backend):
 
         body = call.request.remote_body(self._remote.model)
         retrying = AsyncRetrying(
-            stop=stop_after_attempt(1 + self._remote.max_retries),
+            stop=stop_after_attempt(1 + call.retries.most),
             wait=_wait_s,
             retry=retry_if_exception(lambda error: _may_help_to_repeat(error, call)),
             reraise=True,
@@ -138,7 +138,7 @@ class RemoteBackend(Backend):
     ) -> tuple[AsyncGenerator[BackendEvent | _Sign, None], BackendEvent]:
         call.ledger.tries += 1
         events = self._events(call, body)
-        patience_s = self._remote.connect_timeout_s + self._remote.first_token_timeout_s
+        patience_s = call.limits.connect_s + call.limits.first_token_s
         share_s = math.inf
         if call.others_left and call.deadline_s is not None:
             share_s = _SHARE_WITH_OTHERS * (call.deadline_s - time.monotonic())
@@ -151,7 +151,7 @@ class RemoteBackend(Backend):
                 while isinstance(first := await anext(events), _Sign):
                     thinking = thinking or first is _Sign.THOUGHT
                     if thinking:
-                        limit.reschedule(min(clock() + self._remote.gap_timeout_s, began_s + share_s))
+                        limit.reschedule(min(clock() + call.limits.gap_s, began_s + share_s))
         except TimeoutError:
             await events.aclose()
             self._connectivity.note_trouble()
@@ -170,7 +170,7 @@ class RemoteBackend(Backend):
         # The same key for all tries of a request lets a server that knows it avoid doing the work twice.
         headers = {"idempotency-key": call.request_id}
         try:
-            async with self._gate.send(permit, body, headers, call.ledger) as response:
+            async with self._gate.send(permit, body, headers, call.ledger, call.limits) as response:
                 if response.status != 200:
                     raise await self._status_error(response)
                 kind = response.header("content-type").partition(";")[0].strip().lower()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hybridllm.permits import Permit, PermitOffice
     from hybridllm.policy_in_force import PolicyInForce
     from hybridllm.remote import Remote
+    from policies import Limits
 
     RecordEgress = Callable[[Permit, int], Awaitable[None]]
 
@@ -62,7 +63,7 @@ class EgressGate:
 
     @asynccontextmanager
     async def send(
-        self, permit: Permit, body: bytes, headers: Mapping[str, str], ledger: Ledger
+        self, permit: Permit, body: bytes, headers: Mapping[str, str], ledger: Ledger, limits: Limits
     ) -> AsyncIterator[EgressResponse]:
         """Send ``body`` to the remote's chat endpoint; the answer is read inside the ``async with`` block.
 
@@ -71,6 +72,7 @@ class EgressGate:
             body: The bytes.
             headers: Further headers, none of which may come from a request's content.
             ledger: Gets the bytes added when they really leave.
+            limits: How long it may take.
 
         Raises:
             PrivacyViolation: The permit does not fit, or the connection would go to another origin; nothing was sent.
@@ -86,12 +88,16 @@ class EgressGate:
         self._office.redeem(permit)
         if self._record is not None:
             await self._record(permit, len(body))
+        import httpx
+
         client = self._open_client()
         request = client.build_request(
             "POST",
             self._remote.chat_url,
             content=self._checked_body(permit, body, ledger),
             headers={**headers, **self._fixed_headers(), "content-length": str(len(body))},
+            # The caller watches first token and gaps; this only catches a connection that nobody watches.
+            timeout=httpx.Timeout(limits.first_token_s + limits.gap_s, connect=limits.connect_s),
         )
         try:
             if _origin(request.url) != permit.origin:
@@ -193,11 +199,6 @@ class EgressGate:
                 transport=CheckedTransport(self._remote, self._hop, self._max_body_bytes),
                 trust_env=False,
                 follow_redirects=False,
-                # The caller watches first token and gaps; this only catches a connection that nobody watches.
-                timeout=httpx.Timeout(
-                    self._remote.first_token_timeout_s + self._remote.gap_timeout_s,
-                    connect=self._remote.connect_timeout_s,
-                ),
             )
         return self._client
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from hybridllm.types.completion_usage import CompletionUsage
 from hybridllm.types.model import CONTENT, Model
+from hybridllm.types.route import Handover
 
 __all__ = ["ChatCompletionChunk", "ChoiceDelta", "ChunkChoice"]
 
@@ -60,6 +61,9 @@ class ChatCompletionChunk(Model):
 
     usage: CompletionUsage | None = None
     """Token counts, in the very last piece, if ``stream_options.include_usage`` asked for them."""
+
+    handover: Handover | None = None
+    """Set in the piece, without choices, that says that another place goes on from here. Not OpenAI's."""
 
     system_fingerprint: None = None
     """Always None: places are told apart by the stream's ``route``, not by a fingerprint."""

@@ -10,7 +10,7 @@ from hybridllm.backends.base import Ledger
 from hybridllm.egress import EgressGate
 from hybridllm.permits import PermitOffice
 from hybridllm.policy_in_force import PolicyInForce
-from policies import Facts, Place, decide
+from policies import Facts, Limits, Place, decide
 
 KIOSK = load_policy("kiosk")
 BODY = b'{"messages": []}'
@@ -56,7 +56,7 @@ class Sender:
 
     def send(self, body=BODY):
         async def go():
-            async with self.gate.send(self.mint(body), body, {}, self.ledger) as response:
+            async with self.gate.send(self.mint(body), body, {}, self.ledger, Limits()) as response:
                 pieces = [piece async for piece in response.pieces()]
                 return Sent(response.status, b"".join(pieces), self.ledger, response.header)
 

@@ -17,7 +17,7 @@ from hybridllm.egress.trust import tls_context
 from hybridllm.errors import BadRequest, Cancelled, PolicyDenied, PolicyTightened, PrivacyViolation, RemoteUnreachable
 from hybridllm.permits import PermitOffice
 from hybridllm.policy_in_force import PolicyInForce
-from policies import Facts, Place, decide
+from policies import Facts, Limits, Place, decide
 from tests.hybridllm.loopback import answer, free_port
 
 POLICY = load_policy("cloud-assist")
@@ -63,7 +63,7 @@ def send(gate, permit, body=BODY):
 
     async def go():
         try:
-            async with gate.send(permit, body, {}, ledger) as response:
+            async with gate.send(permit, body, {}, ledger, Limits()) as response:
                 return response.status, b"".join([piece async for piece in response.pieces()])
         finally:
             await gate.aclose()
