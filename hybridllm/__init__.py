@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         StreamInterrupted,
     )
     from hybridllm.explanation import Explanation
+    from hybridllm.health import Health
     from hybridllm.policy import load_policy
     from hybridllm.remote import Remote
     from hybridllm.streams import AsyncChatStream, ChatStream
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         ChatCompletionMessage,
         ChatRequest,
         CompletionUsage,
+        Handover,
         Route,
     )
     from policies import Decision, Facts, Place, Policy, RuleVerdict, decide
@@ -71,12 +73,13 @@ _MODULES = {
         "StreamInterrupted",
     ),
     "hybridllm.explanation": ("Explanation",),
+    "hybridllm.health": ("Health",),
     "hybridllm.policy": ("load_policy",),
     "hybridllm.remote": ("Remote",),
     "hybridllm.streams": ("AsyncChatStream", "ChatStream"),
     "hybridllm.types": (
         "Attempt", "ChatCompletion", "ChatCompletionChunk", "ChatCompletionMessage", "ChatRequest", "CompletionUsage",
-        "Route",
+        "Handover", "Route",
     ),
     "policies": ("Decision", "Facts", "Place", "Policy", "RuleVerdict", "decide"),
 }  # fmt: skip
@@ -108,6 +111,8 @@ __all__ = [
     "EngineError",
     "Explanation",
     "Facts",
+    "Handover",
+    "Health",
     "HybridClient",
     "HybridLLMError",
     "ModelError",

@@ -113,6 +113,26 @@ class Assessment:
             )
         return redaction
 
+    def with_answer_begun(self, begun: str, place: str) -> Assessment:
+        """The same request with what was given out of its answer, which a place needs in order to go on with it.
+
+        It is labelled and decided anew, for a model may have said something that is more sensitive than what it was asked.
+
+        Raises:
+            PolicyTightened: The place may not see that.
+        """
+        labelled = self.labelled
+        request = labelled.request.with_answer_begun(begun)
+        try:
+            joined = labelled.again(request, labelled.policy)
+        except HybridLLMError:
+            raise _tightened(place) from None
+        facts = replace(self.facts, label=joined.label, declared_label=joined.declared_label, detected=joined.detected)
+        decision = decide(labelled.policy, facts)
+        if place not in decision.candidates or place in decision.redacted_places:
+            raise _tightened(place)
+        return Assessment(replace(labelled, request=request, joined=joined), facts, decision)
+
     def check_still_allowed(self, policy: Policy, place: str) -> None:
         """Check that bytes which were prepared under this decision may leave under a policy that came since.
 

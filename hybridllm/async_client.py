@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import secrets
 import time
 import warnings
 from functools import partial
@@ -12,29 +14,34 @@ from weakref import WeakKeyDictionary
 
 from hybridllm.assessment import Assessment, Labelled, label_request
 from hybridllm.async_completions import AsyncChat
-from hybridllm.boundary import content_free
+from hybridllm.boundary import content_free, without_content
+from hybridllm.client_arguments import bytes_of, check_arguments, conversation_name, takes_long, watched
 from hybridllm.connectivity import Connectivity
-from hybridllm.errors import BadRequest, Cancelled, PrivacyViolation
+from hybridllm.errors import BadRequest, Cancelled, HybridLLMError, PrivacyViolation
 from hybridllm.explanation import Explanation
+from hybridllm.health import Health
+from hybridllm.hedging import HedgeBudget
 from hybridllm.label_memory import RUN_CHARACTERS, LabelMemory
-from hybridllm.labels import call_label, checked_tags, known_label
+from hybridllm.labels import call_label, checked_tags
 from hybridllm.policy import load_policy
+from hybridllm.policy_file import PolicyFile
 from hybridllm.policy_in_force import PolicyInForce
 from hybridllm.records import Records
-from hybridllm.remote import Remote
 from hybridllm.router import Ended, RequestRun
 from hybridllm.signals import REMOTE, MeasuredByProgram, Signals
 from hybridllm.types.chat_request import ChatRequest
 from hybridllm.types.message_shape import did_you_mean
-from policies import LOCAL, Policy, decide, preset_names
+from policies import LOCAL, Policy, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from hybridllm.backends.base import Backend
     from hybridllm.conversation import AsyncConversation, Dialogue
+    from hybridllm.health import Observer
     from hybridllm.permits import Permit
     from hybridllm.policy_watch import PolicyWatch
+    from hybridllm.remote import Remote
     from hybridllm.request_fields import RequestFields
     from local_runtime.events import EngineStats
     from local_runtime.options import ModelInfo, Progress
@@ -46,7 +53,7 @@ _PROBE_TIMEOUT_S = 2.0
 _PROBE_WAIT_S = 0.25
 _LONGEST_DEADLINE_S = 366 * 86400
 _ANY_MODEL = "hybridllm"
-_LONG_TEXT_BYTES = 32_768  # more than this is not searched in the event loop: dense figures cost some ms for each kB
+_log = logging.getLogger("hybridllm")
 
 
 class AsyncHybridClient:
@@ -65,6 +72,8 @@ class AsyncHybridClient:
         threads: CPU threads of the engine; None for what it finds best.
         context_tokens: Context to serve; None for what the model has.
         max_sequences: Answers that the device generates at the same time; further ones wait.
+        max_waiting: How many may wait; one more is refused with ``Overloaded``.
+        memory_mib: The most memory in MiB that the engine may take; None for what is free.
         cache_dir: Where compiled models are kept; None for the user's cache folder.
         offline: Never contact the remote, not even to see whether it is there.
         privacy_floor: A label that every request has at least.
@@ -73,6 +82,7 @@ class AsyncHybridClient:
         audit: Folder of the audit log; what cannot be recorded there does not leave. None for no audit log.
         decision_log: File to record decisions in, without content, for ``hybridllm policy simulate``.
         facts: Gives facts that your program measures itself, such as ``budget_left``.
+        observers: Told of every request when it is over, for metrics and telemetry.
         local: A place on the device to ask instead of the engine, such as ``hybridllm.testing.ScriptedBackend``.
         on_progress: Called with the progress of loading the model, from another thread.
         in_process: Run the engine in this process, for debugging.
@@ -93,6 +103,8 @@ class AsyncHybridClient:
         threads: int | None = None,
         context_tokens: int | None = None,
         max_sequences: int = 4,
+        max_waiting: int = 32,
+        memory_mib: int | None = None,
         cache_dir: str | Path | None = None,
         offline: bool = False,
         privacy_floor: str | None = None,
@@ -101,6 +113,7 @@ class AsyncHybridClient:
         audit: str | Path | None = None,
         decision_log: str | Path | None = None,
         facts: MeasuredByProgram | None = None,
+        observers: Sequence[Observer] = (),
         local: Backend | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         in_process: bool = False,
@@ -108,7 +121,13 @@ class AsyncHybridClient:
         from hybridllm.permits import PermitOffice
 
         self._in_force = PolicyInForce(load_policy(policy))
-        _check_arguments(remote, self._in_force.current, policy_given=policy is not None, privacy_floor=privacy_floor)
+        check_arguments(
+            remote,
+            self._in_force.current,
+            policy_given=policy is not None,
+            privacy_floor=privacy_floor,
+            label_memory_s=label_memory_s,
+        )
         if local is None:
             from hybridllm.backends.local import LocalBackend
 
@@ -119,6 +138,8 @@ class AsyncHybridClient:
                 threads=threads,
                 context_tokens=context_tokens,
                 max_sequences=max_sequences,
+                max_waiting=max_waiting,
+                memory_mib=memory_mib,
                 cache_dir=None if cache_dir is None else str(cache_dir),
                 on_progress=on_progress,
                 in_process=in_process,
@@ -128,12 +149,6 @@ class AsyncHybridClient:
         self._offline = offline
         self._floor = privacy_floor
         self._office = PermitOffice(self._in_force)
-        if not isinstance(label_memory_s, int | float) or isinstance(label_memory_s, bool) or not label_memory_s >= 0:
-            raise BadRequest(
-                "label_memory_s is not a number of seconds from 0 up.",
-                "Write 3600 for an hour.",
-                field="label_memory_s",
-            )
         self._memory = LabelMemory(max_age_s=label_memory_s)
         self._connectivity = Connectivity(offline=offline)
         self._backends: dict[str, Backend] = {LOCAL: local}
@@ -144,12 +159,18 @@ class AsyncHybridClient:
 
             self._gate = EgressGate(remote, self._in_force, self._office, self._records.note_egress)
             self._backends[REMOTE] = RemoteBackend(remote, self._gate, self._connectivity)
+        self._policy_file: PolicyFile | None = None
+        if isinstance(policy, str | Path):
+            self._policy_file = PolicyFile(policy, self._in_force, privacy_floor=privacy_floor)
         self._policy_watch: PolicyWatch | None = None
         if watch_policy:
-            self._policy_watch = _watched(policy, self._in_force, privacy_floor)
+            self._policy_watch = watched(policy, self._in_force, privacy_floor)
             self._policy_watch.start()
         self._signals = Signals(local, remote, self._connectivity, offline=offline, measured_by_program=facts)
         self._signals.refresh()
+        self._observers = tuple(observers)
+        self._hedges = HedgeBudget()
+        self._names_key = secrets.token_bytes(16)
         self._open: WeakKeyDictionary[RequestRun, Dialogue | None] = WeakKeyDictionary()
         self._probing: asyncio.Task[None] | None = None
         self._used = False
@@ -246,6 +267,46 @@ class AsyncHybridClient:
         return await local.stats() if isinstance(local, LocalBackend) else None
 
     @content_free
+    async def health(self) -> Health:
+        """What the client can do at this moment. Starts nothing, and asks nobody elsewhere."""
+        from hybridllm.memory import system_headroom_mib
+
+        local = self._backends[LOCAL]
+        problem, engine = "", None
+        try:
+            engine = await self.engine_stats()
+        except HybridLLMError as error:
+            problem = error.message
+        if engine is not None and engine.state == "failed":
+            problem = "The engine failed several times in a row and rests for a while."
+        remote = self._backends.get(REMOTE)
+        return Health(
+            device_ready=local.ready and not self._closed,
+            device_problem="The client is closed." if self._closed else problem,
+            engine=engine,
+            connectivity=self.connectivity,
+            breaker=None if remote is None else remote.breaker,
+            memory_headroom_mib=system_headroom_mib(),
+            policy=self.policy.name,
+            policy_hash=self.policy.hash,
+            policy_problem=self.policy_problem,
+            reloads_ok=self._in_force.replaced,
+            reloads_failed=self._in_force.refused,
+            requests_open=sum(not run.over for run in list(self._open)),
+        )
+
+    @content_free
+    async def reload_policy(self) -> None:
+        """Read the policy's file again. One that cannot be used lets nothing leave: see ``policy_problem``.
+
+        Raises:
+            BadRequest: The policy did not come from a file or a preset.
+        """
+        if self._policy_file is None:
+            raise BadRequest("The client's policy did not come from a file.", "Give policy a path.", field="policy")
+        await asyncio.to_thread(self._policy_file.read_again)
+
+    @content_free
     def explain(
         self,
         *,
@@ -302,6 +363,7 @@ class AsyncHybridClient:
         fields: Any,
         *,
         dialogue: Dialogue | None = None,
+        may_restart: bool = True,
     ) -> tuple[ChatRequest, RequestRun]:
         """Label a request and decide where it goes; nobody has been asked yet."""
         began_s = time.monotonic()
@@ -310,7 +372,7 @@ class AsyncHybridClient:
         policy = self._in_force.current  # this request's policy, whatever comes into force from now on
         self._catch_up()
         floor = None if dialogue is None else dialogue.floor
-        if _takes_long(policy, request):
+        if takes_long(policy, request):
             labelled = await asyncio.to_thread(self._labelled, policy, request, privacy, tag_set, floor)
         else:
             labelled = self._labelled(policy, request, privacy, tag_set, floor)
@@ -326,6 +388,9 @@ class AsyncHybridClient:
             deadline_s=deadline_s,
             limits=policy.limits if self._remote is None else self._remote.limits_under(policy),
             retries=policy.retries if self._remote is None else self._remote.retries_under(policy),
+            hedges=self._hedges,
+            may_restart=may_restart,
+            conversation=conversation_name(self._names_key, request, dialogue),
         )
         self._open[run] = dialogue
         return request, run
@@ -369,10 +434,17 @@ class AsyncHybridClient:
     def _note_end(self, dialogue: Dialogue | None, ended: Ended) -> None:
         """Remember how sensitive an answer is, so that its label comes back with it, and write the request down."""
         labelled = ended.assessment.labelled
-        self._memory.remember(ended.text, ended.label, labelled.policy.labels)
+        for text in (ended.text, ended.void):
+            if text:
+                self._memory.remember(text, ended.label, labelled.policy.labels)
         if dialogue is not None:
             dialogue.add(labelled.request, ended)
         self._records.note_end(ended)
+        for observer in self._observers:
+            try:
+                observer(ended)
+            except Exception as error:  # noqa: BLE001 - somebody else's code, and the answer was given already
+                _log.error("An observer failed: %s", without_content(error))
 
     def _authorize(self, *, assessment: Assessment, place: str, request_id: str, attempt: int, body: bytes) -> Permit:
         decision = assessment.decision
@@ -423,7 +495,7 @@ class AsyncHybridClient:
         count = None
         # An exact count is a question to the engine, so it is asked only when the prompt is not obviously short: no token
         # is shorter than a byte.
-        if limit is not None and local.ready and _bytes_of(request) + (request.token_limit or 1) > limit:
+        if limit is not None and local.ready and bytes_of(request) + (request.token_limit or 1) > limit:
             count = await local.count_prompt_tokens(request)
         return self._signals.facts(labelled, deadline_s=deadline_s, local_prompt_tokens=count)
 
@@ -446,46 +518,3 @@ class AsyncHybridClient:
         if self._closed:
             raise Cancelled("The client is closed.", "Make a new one.")
         self._used = True
-
-
-def _check_arguments(remote: object, policy: Policy, *, policy_given: bool, privacy_floor: str | None) -> None:
-    if remote is not None and not isinstance(remote, Remote):
-        raise BadRequest(
-            f"remote is a {type(remote).__name__}, expected a Remote.",
-            "Write remote=Remote(base_url=…, model=…).",
-            field="remote",
-        )
-    if remote is not None and policy_given and remote.zone not in policy.zones:
-        known = tuple(policy.zones)
-        raise BadRequest(
-            f"remote.zone is {remote.zone!r}, which the policy {policy.name!r} gives no ceiling.",
-            did_you_mean(remote.zone, known) or f"Use one of {', '.join(known) or 'no remote at all'}.",
-            field="remote.zone",
-        )
-    if privacy_floor is not None:
-        known_label(privacy_floor, policy.labels, "privacy_floor")
-
-
-def _watched(policy: str | Path | Policy | None, in_force: PolicyInForce, privacy_floor: str | None) -> PolicyWatch:
-    from hybridllm.policy_watch import PolicyWatch
-
-    if not isinstance(policy, str | Path) or policy in preset_names():
-        raise BadRequest(
-            "watch_policy is given, and the policy is not a file.",
-            "Give policy the path of a file.",
-            field="watch_policy",
-        )
-    return PolicyWatch(policy, in_force, privacy_floor=privacy_floor)
-
-
-def _takes_long(policy: Policy, request: ChatRequest) -> bool:
-    """Whether the detectors would keep the event loop waiting."""
-    if not policy.detectors:
-        return False
-    from hybridllm.detectors import detector_set
-
-    return detector_set(policy.detectors).slow or _bytes_of(request) > _LONG_TEXT_BYTES
-
-
-def _bytes_of(request: ChatRequest) -> int:
-    return sum(64 + len(text.encode()) for _, text in request.texts())

@@ -11,12 +11,13 @@ from hybridllm.loop_thread import LoopThread
 from hybridllm.streams import AsyncChatStream, ChatStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
     from hybridllm.backends.base import Backend
     from hybridllm.conversation import Conversation
     from hybridllm.explanation import Explanation
+    from hybridllm.health import Health, Observer
     from hybridllm.remote import Remote
     from hybridllm.request_fields import RequestFields
     from hybridllm.signals import MeasuredByProgram
@@ -44,6 +45,8 @@ class HybridClient:
         threads: CPU threads of the engine; None for what it finds best.
         context_tokens: Context to serve; None for what the model has.
         max_sequences: Answers that the device generates at the same time; further ones wait.
+        max_waiting: How many may wait; one more is refused with ``Overloaded``.
+        memory_mib: The most memory in MiB that the engine may take; None for what is free.
         cache_dir: Where compiled models are kept; None for the user's cache folder.
         offline: Never contact the remote, not even to see whether it is there.
         privacy_floor: A label that every request has at least.
@@ -52,6 +55,7 @@ class HybridClient:
         audit: Folder of the audit log; what cannot be recorded there does not leave. None for no audit log.
         decision_log: File to record decisions in, without content, for ``hybridllm policy simulate``.
         facts: Gives facts that your program measures itself, such as ``budget_left``.
+        observers: Told of every request when it is over, for metrics and telemetry.
         local: A place on the device to ask instead of the engine, such as ``hybridllm.testing.ScriptedBackend``.
         on_progress: Called with the progress of loading the model, from another thread.
         in_process: Run the engine in this process, for debugging.
@@ -72,6 +76,8 @@ class HybridClient:
         threads: int | None = None,
         context_tokens: int | None = None,
         max_sequences: int = 4,
+        max_waiting: int = 32,
+        memory_mib: int | None = None,
         cache_dir: str | Path | None = None,
         offline: bool = False,
         privacy_floor: str | None = None,
@@ -80,6 +86,7 @@ class HybridClient:
         audit: str | Path | None = None,
         decision_log: str | Path | None = None,
         facts: MeasuredByProgram | None = None,
+        observers: Sequence[Observer] = (),
         local: Backend | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         in_process: bool = False,
@@ -93,6 +100,8 @@ class HybridClient:
             threads=threads,
             context_tokens=context_tokens,
             max_sequences=max_sequences,
+            max_waiting=max_waiting,
+            memory_mib=memory_mib,
             cache_dir=cache_dir,
             offline=offline,
             privacy_floor=privacy_floor,
@@ -101,6 +110,7 @@ class HybridClient:
             audit=audit,
             decision_log=decision_log,
             facts=facts,
+            observers=observers,
             local=local,
             on_progress=on_progress,
             in_process=in_process,
@@ -188,6 +198,20 @@ class HybridClient:
     def engine_stats(self) -> EngineStats | None:
         """The engine at this moment; None with a place of your own. Starts nothing."""
         return self._thread.run(self._client.engine_stats())
+
+    @content_free
+    def health(self) -> Health:
+        """What the client can do at this moment. Starts nothing, and asks nobody elsewhere."""
+        return self._thread.run(self._client.health())
+
+    @content_free
+    def reload_policy(self) -> None:
+        """Read the policy's file again. One that cannot be used lets nothing leave: see ``policy_problem``.
+
+        Raises:
+            BadRequest: The policy did not come from a file or a preset.
+        """
+        self._thread.run(self._client.reload_policy())
 
     @content_free
     def explain(

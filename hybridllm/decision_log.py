@@ -155,8 +155,11 @@ def entry_of(
         request_id: The request's name.
         at_s: When it came in, in Unix seconds; None for now.
     """
-    attempts = [_attempt(attempt, route if attempt is route.attempts[-1] else None) for attempt in route.attempts]
     served = any(attempt.outcome == "served" for attempt in route.attempts)
+    attempts = [
+        _attempt(attempt, route.tokens_per_s if attempt.outcome == "served" or not served else None)
+        for attempt in route.attempts
+    ]
     return {
         "v": FORMAT,
         "time": datetime.fromtimestamp(time.time() if at_s is None else at_s, UTC).isoformat(timespec="milliseconds"),
@@ -173,18 +176,13 @@ def entry_of(
     }
 
 
-def _attempt(attempt: Attempt, route: Route | None) -> dict[str, Any]:
-    """One attempt; ``route`` is given for the last one, which the route's speeds are about."""
-    ttft_ms = tokens_per_s = None
-    if route is not None:
-        tokens_per_s = route.tokens_per_s
-        if route.ttft_ms is not None:  # counted from the request's arrival there, from the attempt's beginning here
-            ttft_ms = round(max(0.0, route.ttft_ms - attempt.started_s * 1000), 3)
+def _attempt(attempt: Attempt, tokens_per_s: float | None) -> dict[str, Any]:
+    """One attempt, and the speed of the answer where it is this attempt's."""
     return {
         "place": attempt.place,
         "outcome": attempt.outcome,
         "error": (attempt.error or "").partition(":")[0],
-        "ttft_ms": ttft_ms,
+        "ttft_ms": attempt.ttft_ms,
         "tokens_per_s": tokens_per_s,
         "duration_s": attempt.duration_s,
         "egress_bytes": attempt.egress_bytes,

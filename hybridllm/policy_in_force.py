@@ -16,10 +16,16 @@ class PolicyInForce:
 
     Args:
         policy: The policy to begin with.
+
+    Attributes:
+        replaced: How often a policy was put into force since.
+        refused: How often one could not be used.
     """
 
     def __init__(self, policy: Policy) -> None:
         self._state: tuple[Policy, str] = (policy, "")
+        self.replaced = 0
+        self.refused = 0
 
     @property
     def current(self) -> Policy:
@@ -33,6 +39,7 @@ class PolicyInForce:
 
     def replace(self, policy: Policy) -> None:
         """Put another policy in force."""
+        self.replaced += 1
         self._state = (policy, "")
 
     def close_remotes(self, problem: str) -> None:
@@ -41,4 +48,5 @@ class PolicyInForce:
         Args:
             problem: Why, one sentence.
         """
+        self.refused += 1
         self._state = (replace(self.current, zones={}, addresses={}), problem)

@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hybridllm.errors import ConfigError, PolicyError
-from hybridllm.policy import load_policy
+from hybridllm.errors import ConfigError
+from hybridllm.policy_file import PolicyFile
 
 if TYPE_CHECKING:
     from hybridllm.policy_in_force import PolicyInForce
@@ -49,7 +49,7 @@ class PolicyWatch:
         self._path = Path(path)
         self._named = path
         self._in_force = in_force
-        self._floor = privacy_floor
+        self._file = PolicyFile(path, in_force, privacy_floor=privacy_floor)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hybridllm-policy-watch", daemon=True)
 
@@ -65,23 +65,7 @@ class PolicyWatch:
 
     def read_again(self) -> None:
         """Put what stands in the file now into force."""
-        was, was_problem = self._in_force.current, self._in_force.problem
-        try:
-            policy = load_policy(self._named)
-            if self._floor is not None and self._floor not in policy.labels.rank:
-                raise PolicyError(f"{self._named}: the client's privacy_floor is not one of its labels.")
-        except PolicyError as error:
-            problem = str(error)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the file, nothing may leave because of it
-            problem = f"{self._named}: the policy could not be read ({type(error).__name__})."
-        else:
-            self._in_force.replace(policy)
-            if policy.hash != was.hash or was_problem:
-                _log.warning("The policy %s is in force now (%s).", policy.name, policy.hash[:12])
-            return
-        self._in_force.close_remotes(problem)
-        if problem != was_problem:
-            _log.error("Nothing leaves this device until the policy is mended. %s", problem)
+        self._file.read_again()
 
     def _run(self) -> None:
         # A rename into the folder replaces a file too, and a link can be turned to another folder, so folders are watched.

@@ -128,7 +128,9 @@ class Records:
 
         assert self._audit is not None
         route, decision = ended.route, ended.assessment.decision
-        last = route.attempts[-1] if route.attempts else None
+        served = [attempt for attempt in route.attempts if attempt.outcome == "served"]
+        asked = served or route.attempts
+        last = asked[-1] if asked else None
         place = last.place if last is not None else ""
         afar = self._remote if place not in ("", LOCAL) else None
         record = AuditRecord(

@@ -1,7 +1,8 @@
 """One request on its way: the candidates of its decision are asked in order until one answers.
 
-A refusal for privacy is final. Until something of an answer was given out, a place that fails is followed by the next one;
-afterwards the failure is the caller's to know.
+A refusal for privacy is final. A place that fails before something of an answer was given out is followed by the next one. One
+that breaks off later is followed as the policy says: the next one goes on from the text that was given out, or begins anew and
+says so, or the failure is the caller's to know. Where the policy says so, the second place is asked when the first is late.
 """
 
 from __future__ import annotations
@@ -9,46 +10,40 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from hybridllm.backends.base import Backend, BackendCall, BackendEvent, ContentDelta, Finished, Ledger
-from hybridllm.errors import (
-    AuditError,
-    BadRequest,
-    Cancelled,
-    CannotServe,
-    ContextLengthExceeded,
-    DeadlineExceeded,
-    EngineError,
-    HybridLLMError,
-    PolicyDenied,
-    PolicyTightened,
-    RedactionFailed,
-    StreamInterrupted,
-)
-from hybridllm.redaction import Restorer
-from hybridllm.types.route import Attempt, Route
+from hybridllm.attempt import AttemptFailed, AttemptRun, Clock
+from hybridllm.backends.base import Backend, BackendCall, BackendEvent, ContentDelta, Finished
+from hybridllm.errors import PolicyTightened, StreamInterrupted
+from hybridllm.hedging import hedge_after_s, race
+from hybridllm.route_report import nobody_answered, reason_of
+from hybridllm.types.completion_usage import CompletionUsage
+from hybridllm.types.route import Handover, Route
 from policies import LOCAL
 
 if TYPE_CHECKING:
     from hybridllm.assessment import Assessment
+    from hybridllm.hedging import HedgeBudget
     from hybridllm.latency import Latency
     from hybridllm.permits import Permit
     from hybridllm.redaction import Redaction
-    from hybridllm.types.completion_usage import CompletionUsage
+    from hybridllm.types.route import Attempt, Why
     from policies import Limits, Policy, Retries
 
-__all__ = ["Answer", "Authorize", "Ended", "RequestRun"]
-
-_T = TypeVar("_T")
-_NOT_THE_PLACES_FAULT = (AuditError, PolicyTightened, RedactionFailed)
+__all__ = ["Answer", "Authorize", "Ended", "RequestRun", "RunEvent"]
 
 Authorize = Callable[..., "Permit"]
 """Mints a permit; see ``PermitOffice.mint``, whose policy, decision, remote and place are bound already."""
+
+RunEvent = ContentDelta | Finished | Handover
+"""What a request yields. After a ``Handover`` of the kind ``restart`` all text before it is void."""
+
+_SHARE_OF_THE_FIRST = 0.5
+"""The most of a request's time that a place may take while somebody else could still answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +57,7 @@ class Answer:
     """The text of a refusal."""
 
     finished: Finished
-    """How it ended."""
+    """How it ended; its usage counts all places together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +76,23 @@ class Ended:
     text: str = field(repr=False)
     """What of an answer was given out."""
 
+    void: str = field(repr=False)
+    """What was given out and taken back, because another place began anew."""
+
     label: str
-    """The label of that answer."""
+    """The label of all that."""
 
     usage: CompletionUsage | None
     """Token counts, where the place gave them."""
+
+    finish_reason: str
+    """Why the answer ended; empty where it did not become whole."""
+
+    error_type: str
+    """Class of the error that the request ended with; empty where it was answered."""
+
+    model: str
+    """The model that answered last."""
 
     began_at_s: float
     """When it came in, in Unix seconds."""
@@ -93,13 +100,8 @@ class Ended:
     duration_s: float
     """How long it took, in seconds."""
 
-
-class _AttemptFailed(Exception):  # noqa: N818 - never leaves this module
-    """An attempt ended in a way that lets the next candidate be asked."""
-
-    def __init__(self, error: HybridLLMError) -> None:
-        super().__init__()
-        self.error = error
+    tokens_from_observers: tuple[object, ...] = field(default=(), repr=False)
+    """What each observer's ``began`` returned, in their order."""
 
 
 class RequestRun:
@@ -115,11 +117,13 @@ class RequestRun:
         deadline_s: Seconds that it may take from then on; None for no limit.
         limits: How long a remote may take.
         retries: What is repeated there.
+        hedges: How many hedges the client may still make.
+        may_restart: Whether whoever reads the answer knows what to do when what it has becomes void.
+        conversation: Name of the conversation, for a fair queue.
 
     Attributes:
         request_id: Name of the request.
         created: When it came in, in Unix seconds.
-        model: The model that answers; empty before one does.
     """
 
     def __init__(
@@ -134,92 +138,68 @@ class RequestRun:
         deadline_s: float | None,
         limits: Limits,
         retries: Retries,
+        hedges: HedgeBudget,
+        may_restart: bool = True,
+        conversation: str = "",
     ) -> None:
-        self._limits = limits
-        self._retries = retries
         self.request_id = f"chatcmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())
-        self.model = ""
         self._assessment = assessment
-        self._request = assessment.labelled.request
         self._decision = assessment.decision
-        self._on_end = on_end
         self._backends = backends
         self._latency = latency
         self._authorize = authorize
-        self._began_s = began_s
-        self._deadline_s = None if deadline_s is None else began_s + deadline_s
-        self._limit_s = deadline_s
-        self._attempts: list[Attempt] = []
-        self._ledgers: list[Ledger] = []
-        self._errors: list[HybridLLMError] = []
-        self._first_token_s: float | None = None
-        self._last_token_s = 0.0
-        self._tokens = 0
+        self._on_end = on_end
+        self._clock = Clock(began_s, deadline_s)
+        self._limits = limits
+        self._retries = retries
+        self._hedges = hedges
+        self._may_restart = may_restart
+        self._conversation = conversation
+        self._runs: list[AttemptRun] = []
+        self._serving: AttemptRun | None = None
+        self._failures: list[AttemptFailed] = []
         self._permits = 0
         self._redaction: Redaction | None = None
-        self._restorer: Restorer | None = None
-        self._usage: CompletionUsage | None = None
         self._given: list[str] = []
+        self._given_tokens = 0
+        self._refused = False
+        self._void: list[str] = []
+        self._first_given_s: float | None = None
+        self._finished: Finished | None = None
+        self._begun_tokens = 0
+        self._continued: dict[str, Assessment] = {}
+        self._whole = False
+        self._error_type = ""
         self._over = False
 
-    async def stream(self) -> AsyncGenerator[BackendEvent, None]:
+    def stream(self) -> AsyncGenerator[RunEvent, None]:
         """The answer's events as they come, ``Finished`` last.
 
         Raises:
-            StreamInterrupted: The place failed after it had given a part of the answer.
+            StreamInterrupted: The place failed after it had given a part of the answer, and nobody goes on.
             HybridLLMError: Nobody could answer, or the request is not allowed, or its time is over.
         """
-        given = self._given
-        try:
-            for position, place in enumerate(self._decision.candidates):
-                try:
-                    async with aclosing(self._attempt(place, position)) as events:
-                        async for event in events:
-                            if isinstance(event, ContentDelta):
-                                given += (event.text, event.refusal)
-                            else:
-                                self._end("".join(given))  # whoever has read the last event need not come back
-                            yield event
-                    return
-                except _AttemptFailed as failed:
-                    if given:
-                        raise StreamInterrupted(
-                            f"{place} failed in the middle of its answer: {failed.error.message}",
-                            "What was received so far is incomplete; ask again.",
-                            attempts=self.route().attempts,
-                        ) from failed.error
-                    self._errors.append(failed.error)
-            raise self._nobody_answered()
-        finally:
-            self._end("".join(given))
+        return self._noted(self._answer())
 
     async def whole(self) -> Answer:
-        """The whole answer. Nothing was given out before it is there, so a place may fail at any moment.
+        """The whole answer. Nothing is given out before it is there, so a place may fail at any moment.
 
         Raises:
             HybridLLMError: Nobody could answer, or the request is not allowed, or its time is over.
         """
-        answer: Answer | None = None
-        try:
-            for position, place in enumerate(self._decision.candidates):
-                texts: list[str] = []
-                refusals: list[str] = []
-                try:
-                    async with aclosing(self._attempt(place, position)) as events:
-                        async for event in events:
-                            if isinstance(event, Finished):
-                                answer = Answer("".join(texts), "".join(refusals), event)
-                                break
-                            texts.append(event.text)
-                            refusals.append(event.refusal)
-                except _AttemptFailed as failed:
-                    self._errors.append(failed.error)
-                if answer is not None:
-                    return answer
-            raise self._nobody_answered()
-        finally:
-            self._end("" if answer is None else answer.text + answer.refusal)
+        self._whole = True
+        async with aclosing(self._noted(self._answer())) as events:
+            async for event in events:
+                if isinstance(event, Finished):
+                    return Answer("".join(self._given[::2]), "".join(self._given[1::2]), event)
+        raise AssertionError("an answer ends with an event that says so")
+
+    @property
+    def model(self) -> str:
+        """The model that answers; empty before one does."""
+        run = self._serving or (self._runs[-1] if self._runs else None)
+        return "" if run is None else run.model
 
     @property
     def answer_label(self) -> str:
@@ -228,14 +208,20 @@ class RequestRun:
         What a remote said about a redacted text is as sensitive as that text, until an original is put back into it: a piece
         of that could leave later without being recognised.
         """
-        redacted_for = self._attempts[-1].place in self._decision.redacted_places if self._attempts else False
-        if redacted_for and self._restorer is not None and not self._restorer.restored:
-            return self._decision.redacted_label
-        return self._decision.label
+        decision = self._decision
+        spoke = [run for run in self._runs if run.first_token_s is not None or run is self._serving]
+        if spoke and all(
+            run.place in decision.redacted_places and run.restorer is not None and not run.restorer.restored
+            for run in spoke
+        ):
+            return decision.redacted_label
+        return decision.label
 
     def given_out(self) -> tuple[str, str]:
-        """What of the answer was given out so far, and its label."""
-        return "".join(self._given), self.answer_label
+        """What of the answer was given out so far, what was taken back included, and its label."""
+        if self._whole:
+            return "", self.answer_label
+        return "".join((*self._void, *self._given)), self.answer_label
 
     @property
     def policy(self) -> Policy:
@@ -247,220 +233,258 @@ class RequestRun:
         """Whether the request has ended and was noted."""
         return self._over
 
-    def _end(self, text: str) -> None:
-        if not self._over:
-            self._over = True
-            route = self.route()
-            self._on_end(
-                Ended(
-                    request_id=self.request_id,
-                    assessment=self._assessment,
-                    route=route,
-                    text=text,
-                    label=self.answer_label,
-                    usage=self._usage,
-                    began_at_s=time.time() - self._elapsed_s(),
-                    duration_s=self._elapsed_s(),
-                )
-            )
-
     def route(self) -> Route:
         """Which way it went so far."""
-        for attempt, ledger in zip(self._attempts, self._ledgers, strict=True):
-            attempt.tries, attempt.egress_bytes = max(1, ledger.tries), ledger.egress_bytes
-        served_by = self._attempts[-1].place if self._attempts else ""
-        after_first_s = self._last_token_s - (self._first_token_s or 0.0)
+        attempts: list[Attempt] = [run.write_down().model_copy() for run in self._runs]
+        serving = self._serving or (self._runs[-1] if self._runs else None)
+        served_by = "" if serving is None else serving.place
+        began_s, first_s = self._clock.began_s, self._first_given_s
+        after_first_s = 0.0 if first_s is None or serving is None else serving.last_token_s - first_s
+        tokens = self._given_tokens
         return Route(
             served_by=served_by,
             rule=self._decision.rule,
             rule_location=self._decision.location,
-            reason=self._reason(served_by),
+            reason=reason_of(self._decision, attempts, served_by),
             label=self._decision.label,
             policy=self._decision.policy_name,
             policy_hash=self._decision.policy_hash,
-            attempts=[attempt.model_copy() for attempt in self._attempts],
-            egress_bytes=sum(attempt.egress_bytes for attempt in self._attempts),
-            ttft_ms=None if self._first_token_s is None else round((self._first_token_s - self._began_s) * 1000, 3),
-            tokens_per_s=round((self._tokens - 1) / after_first_s, 3)
-            if self._tokens > 1 and after_first_s > 0
-            else None,
+            attempts=attempts,
+            egress_bytes=sum(attempt.egress_bytes for attempt in attempts),
+            ttft_ms=None if first_s is None else round((first_s - began_s) * 1000, 3),
+            tokens_per_s=round((tokens - 1) / after_first_s, 3) if tokens > 1 and after_first_s > 0 else None,
         )
 
-    async def _attempt(self, place: str, position: int) -> AsyncGenerator[BackendEvent, None]:
-        """Ask one place and write down what became of it."""
-        backend = self._backends[place]
-        ledger = Ledger()
-        attempt = Attempt(place=place, outcome="running", started_s=self._elapsed_s())
-        self._attempts.append(attempt)
-        self._ledgers.append(ledger)
-        self._first_token_s, self._tokens = None, 0
-        self.model = backend.model
-        self._restorer = None
-        call = BackendCall(
-            request=self._request,
-            request_id=self.request_id,
-            deadline_s=self._deadline_s,
-            ledger=ledger,
-            others_left=position + 1 < len(self._decision.candidates),
-            authorize=None if place == LOCAL else partial(self._permit, place),
-            limits=self._limits,
-            retries=self._retries,
-        )
-        asked_s = None
+    # ---- the way ----
+
+    async def _noted(self, events: AsyncGenerator[RunEvent, None]) -> AsyncGenerator[RunEvent, None]:
+        """The same events; however they end, that is written down."""
         try:
-            if place in self._decision.redacted_places:
-                redaction = self._redaction
-                if redaction is None:
-                    redaction = await self._in_time(asyncio.to_thread(self._assessment.redaction))
-                self._redaction, self._restorer = redaction, Restorer(redaction)
-                call = replace(call, request=redaction.request)
-            await self._in_time(backend.start())
-            asked_s = time.monotonic()
-            async with aclosing(backend.stream(call)) as events:
-                while True:
-                    event = await self._in_time(anext(events))
-                    self._note(place, event, asked_s)
+            async with aclosing(events):
+                async for event in events:
                     if isinstance(event, Finished):
-                        attempt.outcome, attempt.duration_s = "served", self._duration_s(attempt)
-                    for restored in self._restored(event):
-                        yield restored
-                    if isinstance(event, Finished):
-                        return
-        except (PolicyDenied, DeadlineExceeded, Cancelled) as error:
-            attempt.outcome, attempt.error = "failed", _shown(error)
-            if isinstance(error, DeadlineExceeded):
-                self._note_too_slow(place, asked_s)
+                        self._finished = event
+                        self._end()  # whoever has read the last event need not come back
+                    yield event
+        except (asyncio.CancelledError, GeneratorExit):
+            self._error_type = "Cancelled"
             raise
-        except HybridLLMError as error:
-            attempt.outcome, attempt.error = "failed", _shown(error)
-            if not isinstance(error, _NOT_THE_PLACES_FAULT):
-                self._note_too_slow(place, asked_s)
-            raise _AttemptFailed(error) from error
-        except StopAsyncIteration:
-            cut = EngineError(f"{place} ended its answer without saying how.", "Ask again.")
-            attempt.outcome, attempt.error = "failed", _shown(cut)
-            raise _AttemptFailed(cut) from None
-        except Exception as error:  # a backend can be somebody else's code
-            defect = EngineError(f"{place} failed with a {type(error).__name__}.", "This is a defect of that place.")
-            attempt.outcome, attempt.error = "failed", _shown(defect)
-            raise _AttemptFailed(defect) from error
+        except BaseException as error:
+            self._error_type = type(error).__name__
+            raise
         finally:
-            if attempt.outcome == "running":
-                attempt.outcome = "cancelled"
-            attempt.duration_s = attempt.duration_s or self._duration_s(attempt)
+            self._end()
 
-    def _restored(self, event: BackendEvent) -> Iterator[BackendEvent]:
-        """The event as the caller may have it: with the originals in place of the placeholders, where there are any."""
-        if self._restorer is None:
-            yield event
-        elif isinstance(event, Finished):
-            rest = self._restorer.rest()
-            if rest:
-                yield ContentDelta(text=rest, tokens=0)
-            yield event
-        else:
-            text = self._restorer.push(event.text)
-            if text or event.refusal:
-                yield replace(event, text=text)
+    async def _answer(self) -> AsyncGenerator[RunEvent, None]:
+        waiting = list(self._decision.candidates)
+        why: Why = "first"
+        while waiting:
+            try:
+                if why == "continue" and self._tokens_left() == 0:
+                    yield self._cut_off()
+                    return
+                self._serving = run = await self._begun(waiting, why)
+                async with aclosing(run.events()) as events:
+                    async for event in events:
+                        yield self._counted(event, run)
+                return
+            except AttemptFailed as failed:
+                self._failures.append(failed)
+                if self._whole or not self._given:
+                    self._given, self._given_tokens, self._first_given_s = [], 0, None
+                    why = "fallback"
+                    continue
+                handover = self._handover(failed, waiting)
+                why = handover.kind
+                yield handover
+        raise nobody_answered(self._decision, self._failures, self.route().attempts)
 
-    def _permit(self, place: str, body: bytes) -> Permit:
+    async def _begun(self, waiting: list[str], why: Why) -> AttemptRun:
+        """The attempt that answers; one of two where the first is late. Takes the places that it asks out of ``waiting``.
+
+        Raises:
+            AttemptFailed: Whoever was asked failed before the first piece.
+        """
+        run = self._attempt(waiting, why)
+        hedge = self.policy.hedge_of(self._decision.rule_index)
+        if hedge is None or not waiting or why in ("continue", "restart"):
+            return run
+        self._hedges.note_request(hedge.budget)
+        after_s = hedge_after_s(hedge, self._latency[run.place])
+        if after_s is None:
+            return run
+
+        def second() -> AttemptRun | None:
+            return self._attempt(waiting, "hedge") if self._hedges.take() else None
+
+        winner, losers = await race(run, second, after_s, self._failures.append)
+        waiting[:0] = [loser.place for loser in losers]  # they have not failed, and may yet be needed
+        return winner
+
+    def _attempt(self, waiting: list[str], why: Why) -> AttemptRun:
+        """Ask the next place."""
+        place = waiting.pop(0)
+        assessment, begun = self._assessment, ""
+        request = assessment.labelled.request
+        if why == "continue":
+            begun = "".join(self._given)
+            if place in self._continued:  # it is somewhere else, and gets the beginning as a message
+                assessment = self._continued.pop(place)
+                request = assessment.labelled.request
+            left = self._tokens_left()
+            if left is not None:
+                request = request.model_copy(update={"max_tokens": left, "max_completion_tokens": None})
+        first_by_s, whole_by_s = self._shares(waiting)
+        run = AttemptRun(
+            place,
+            why,
+            self._backends[place],
+            BackendCall(
+                request=request,
+                request_id=self.request_id,
+                deadline_s=self._clock.deadline_s,
+                others_left=bool(waiting),
+                authorize=None if place == LOCAL else partial(self._permit, place, assessment),
+                begun=begun,
+                whole=self._whole,
+                limits=self._limits,
+                retries=self._retries,
+                conversation=self._conversation,
+            ),
+            clock=self._clock,
+            latency=self._latency[place],
+            redaction=self._redacted if place in self._decision.redacted_places else None,
+            first_by_s=first_by_s,
+            whole_by_s=whole_by_s,
+        )
+        self._runs.append(run)
+        return run
+
+    def _shares(self, waiting: list[str]) -> tuple[float | None, float | None]:
+        """When a place's first piece, and its whole answer, have to be there so that the next place can still answer."""
+        left_s = self._clock.left_s()
+        if not waiting or left_s is None:
+            return None, None
+        now = time.monotonic()
+        first_by_s = now + _SHARE_OF_THE_FIRST * left_s
+        if not self._whole:
+            return first_by_s, None
+        tokens = self._assessment.labelled.request.token_limit
+        needed_s = None if tokens is None else self._latency[waiting[0]].expected_s(tokens)
+        kept_s = _SHARE_OF_THE_FIRST * left_s if needed_s is None else min(needed_s, _SHARE_OF_THE_FIRST * left_s)
+        return first_by_s, now + left_s - kept_s
+
+    def _handover(self, failed: AttemptFailed, waiting: list[str]) -> Handover:
+        """What happens after a place broke off; the place that goes on becomes the first of ``waiting``.
+
+        Raises:
+            StreamInterrupted: Nobody goes on.
+        """
+        how = self.policy.on_interrupt_of(self._decision.rule_index)
+        place = ""
+        if how == "continue" and not self._refused:
+            place = next((place for place in waiting if self._may_continue(place)), "")
+        elif how == "restart" and self._may_restart and waiting:
+            place = waiting[0]
+        if not place:
+            raise StreamInterrupted(
+                f"{failed.place} failed in the middle of its answer: {failed.error.message}",
+                "What was received so far is incomplete; ask again.",
+                attempts=self.route().attempts,
+            ) from failed.error
+        waiting.remove(place)
+        waiting.insert(0, place)
+        if how == "restart":
+            self._void += self._given
+            self._given, self._given_tokens, self._refused = [], 0, False
+        self._begun_tokens = self._given_tokens
+        return Handover(
+            kind="restart" if how == "restart" else "continue",
+            from_place=failed.place,
+            to_place=place,
+            reason=type(failed.error).__name__,
+        )
+
+    def _may_continue(self, place: str) -> bool:
+        """Whether a place can go on with what was given out, and may see it."""
+        if not self._backends[place].continues:
+            return False
+        if place == LOCAL:
+            return True
+        if place in self._decision.redacted_places:
+            return False  # what was given out may hold what is taken out for this place
+        try:
+            self._continued[place] = self._assessment.with_answer_begun("".join(self._given), place)
+        except PolicyTightened:
+            return False
+        return True
+
+    def _tokens_left(self) -> int | None:
+        """Tokens that the answer may still have; None for as many as fit."""
+        limit = self._assessment.labelled.request.token_limit
+        return None if limit is None else max(0, limit - self._given_tokens)
+
+    def _cut_off(self) -> Finished:
+        """The end of an answer that broke off where it would have been cut off anyway."""
+        tokens = self._given_tokens
+        usage = CompletionUsage(prompt_tokens=0, completion_tokens=tokens, total_tokens=tokens)
+        return Finished("length", usage, self.model)
+
+    def _counted(self, event: BackendEvent, run: AttemptRun) -> BackendEvent:
+        """The event as it is given out: the usage of an answer that moved counts all of it once."""
+        if isinstance(event, ContentDelta):
+            if self._first_given_s is None:
+                self._first_given_s = time.monotonic()
+            self._refused = self._refused or bool(event.refusal)
+            self._given += (event.text, event.refusal)
+            self._given_tokens += event.tokens
+            return event
+        if run.attempt.why != "continue":
+            self._given_tokens = run.tokens
+            return event
+        begun = event.begun_tokens or self._begun_tokens
+        self._given_tokens = begun + run.tokens
+        if event.usage is None:
+            return event
+        prompt = max(0, event.usage.prompt_tokens - begun)
+        usage = event.usage.model_copy(
+            update={
+                "prompt_tokens": prompt,
+                "completion_tokens": self._given_tokens,
+                "total_tokens": prompt + self._given_tokens,
+            }
+        )
+        return replace(event, usage=usage)
+
+    async def _redacted(self) -> Redaction:
+        if self._redaction is None:
+            self._redaction = await asyncio.to_thread(self._assessment.redaction)
+        return self._redaction
+
+    def _permit(self, place: str, assessment: Assessment, body: bytes) -> Permit:
         self._permits += 1
         return self._authorize(
-            assessment=self._assessment, place=place, request_id=self.request_id, attempt=self._permits, body=body
+            assessment=assessment, place=place, request_id=self.request_id, attempt=self._permits, body=body
         )
 
-    async def _in_time(self, step: Awaitable[_T]) -> _T:
-        """Wait for one step, at most until the deadline."""
-        if self._deadline_s is None:
-            return await step
-        try:
-            async with asyncio.timeout(self._deadline_s - time.monotonic()) as limit:
-                return await step
-        except TimeoutError:
-            if not limit.expired():
-                raise
-            raise DeadlineExceeded(
-                f"The answer was not whole within deadline_s={self._limit_s:g}.", "Allow more time, or fewer tokens."
-            ) from None
-
-    def _note(self, place: str, event: BackendEvent, asked_s: float) -> None:
-        now = time.monotonic()
-        latency = self._latency[place]
-        if isinstance(event, ContentDelta):
-            if self._first_token_s is None:
-                self._first_token_s = now
-                latency.note_first_token((now - asked_s) * 1000)
-            self._last_token_s = now
-            self._tokens += event.tokens
+    def _end(self) -> None:
+        if self._over:
             return
-        self.model = event.model or self.model
-        self._usage = usage = event.usage
-        if usage is not None and usage.completion_tokens:
-            self._tokens = usage.completion_tokens
-        if self._first_token_s is not None:
-            latency.note_speed(self._tokens - 1, self._last_token_s - self._first_token_s)
-
-    def _note_too_slow(self, place: str, asked_s: float | None) -> None:
-        """A failure or a missed deadline teaches something too, unless the place was not even asked yet."""
-        now = time.monotonic()
-        if self._first_token_s is not None:
-            self._latency[place].note_speed(self._tokens - 1, now - self._first_token_s)
-        elif asked_s is not None:
-            self._latency[place].note_failure((now - asked_s) * 1000)
-
-    def _duration_s(self, attempt: Attempt) -> float:
-        return round(self._elapsed_s() - attempt.started_s, 6)
-
-    def _elapsed_s(self) -> float:
-        return round(time.monotonic() - self._began_s, 6)
-
-    def _reason(self, served_by: str) -> str:
-        parts = [f"rule {self._decision.rule!r} asks {' before '.join(self._decision.candidates) or 'nobody'}"]
-        parts += [
-            f"{out.place} was left out: {out.why.rstrip('.')}"
-            for out in self._decision.struck_out
-            if out.code != "not_configured"
-        ]
-        failed = [attempt for attempt in self._attempts[:-1] if attempt.outcome == "failed"]
-        parts += [f"{attempt.place} failed" for attempt in failed]
-        if failed:
-            parts.append(f"so {served_by} was asked")
-        sentence = "; ".join(parts)
-        return f"{sentence[0].upper()}{sentence[1:]}."
-
-    def _nobody_answered(self) -> HybridLLMError:
-        """The error that helps most: what the user can mend comes before what happened to go wrong."""
-        struck_out = self._decision.struck_out
-        private = next((out for out in struck_out if out.code in ("label", "zone")), None)
-        too_long = next((out for out in struck_out if out.place == LOCAL and out.code == "context"), None)
-        local_error = self._errors[0] if len(self._errors) == 1 and self._attempts[0].place == LOCAL else None
-        here = local_error.message if isinstance(local_error, ContextLengthExceeded) else None
-        if here is None and not self._errors:
-            here = "; ".join(f"{out.place}: {out.why}" for out in struck_out if out.place == LOCAL)
-        if private is not None and here is not None:
-            return PolicyDenied(
-                f"The device cannot serve this request ({here.rstrip('.')}), and {private.place} may not see it: "
-                f"{private.why}",
-                "Shorten or change the request, or label it if it is not sensitive.",
-                label=self._decision.label,
-                place=private.place,
+        self._over = True
+        elapsed_s = self._clock.elapsed_s()
+        self._on_end(
+            Ended(
+                request_id=self.request_id,
+                assessment=self._assessment,
+                route=self.route(),
+                text="" if self._whole and self._finished is None else "".join(self._given),
+                void="".join(self._void),
+                label=self.answer_label,
+                usage=None if self._finished is None else self._finished.usage,
+                finish_reason="" if self._finished is None else self._finished.reason,
+                error_type=self._error_type,
+                model=self.model,
+                began_at_s=time.time() - elapsed_s,
+                duration_s=elapsed_s,
             )
-        if local_error is not None:
-            return local_error
-        if not self._errors and too_long is not None:
-            return ContextLengthExceeded(
-                f"The request is too long for the device: {too_long.why}",
-                "Shorten the conversation.",
-                field="messages",
-            )
-        if not self._errors:
-            said = "; ".join(f"{out.place}: {out.why.rstrip('.')}" for out in struck_out)
-            return CannotServe(f"Nobody can serve this request: {said}.", "Change the request or the policy.")
-        if all(isinstance(error, BadRequest) for error in self._errors):
-            return self._errors[0]
-        said = "; ".join(f"{attempt.place}: {attempt.error}".rstrip(".") for attempt in self._attempts)
-        return CannotServe(f"Nobody could answer. {said}.", self._errors[-1].mend, attempts=self.route().attempts)
-
-
-def _shown(error: HybridLLMError) -> str:
-    return f"{type(error).__name__}: {error.message}"
+        )

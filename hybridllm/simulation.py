@@ -262,7 +262,8 @@ def _leaves(candidates: Iterable[str]) -> bool:
 
 def _measured_s(entry: LoggedDecision) -> float | None:
     """How long the answer took, failed attempts before it included."""
-    durations_s = [attempt.duration_s for attempt in entry.attempts]
+    # One that was cancelled although somebody answered ran beside that one.
+    durations_s = [attempt.duration_s for attempt in entry.attempts if attempt.outcome != "cancelled"]
     return None if not entry.served_by or None in durations_s else math.fsum(filter(None, durations_s))
 
 
@@ -279,7 +280,7 @@ def _expected_s(entry: LoggedDecision, place: str, assumed: Assumptions) -> floa
         ttft_ms, tokens_per_s = assumed.remote_ttft_ms, assumed.remote_tokens_per_s
         known_ttft_ms, known_tokens_per_s = facts.remote_ttft_ms, facts.remote_tokens_per_s
     if place == entry.served_by and entry.attempts:
-        served = entry.attempts[-1]
+        served = next((one for one in entry.attempts if one.outcome == "served"), entry.attempts[-1])
         known_ttft_ms = known_ttft_ms if served.ttft_ms is None else served.ttft_ms
         known_tokens_per_s = known_tokens_per_s if served.tokens_per_s is None else served.tokens_per_s
     ttft_ms = known_ttft_ms if ttft_ms is None else ttft_ms

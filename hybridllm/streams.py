@@ -6,13 +6,14 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Literal, Self
 
-from hybridllm.backends.base import BackendEvent, ContentDelta, Finished
+from hybridllm.backends.base import ContentDelta, Finished
 from hybridllm.boundary import content_free, content_free_events
 from hybridllm.errors import Cancelled, HybridLLMError
-from hybridllm.router import Answer, RequestRun
+from hybridllm.router import Answer, RequestRun, RunEvent
 from hybridllm.types.chat_completion import ChatCompletion, Choice
 from hybridllm.types.chat_completion_chunk import ChatCompletionChunk, ChoiceDelta, ChunkChoice
 from hybridllm.types.chat_completion_message import ChatCompletionMessage
+from hybridllm.types.route import Handover
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
@@ -48,14 +49,15 @@ def completion(run: RequestRun, answer: Answer) -> ChatCompletion:
 class AsyncChatStream:
     """An answer that comes piece by piece.
 
-    Iterate over it for ``ChatCompletionChunk`` objects. Closing it, or leaving its ``async with`` block, stops the work
+    Iterate over it for ``ChatCompletionChunk`` objects. A piece whose ``handover`` is set says that another place goes on from
+    here; where its kind is ``restart``, the text before it is void. Closing it, or leaving its ``async with`` block, stops the work
     and frees what it held, and ends the iteration of whoever reads at that moment; dropping it does so too, only later.
     """
 
     def __init__(self, run: RequestRun, *, include_usage: bool) -> None:
         self._run = run
         self._include_usage = include_usage
-        self._events: AsyncGenerator[BackendEvent, None] = content_free_events(run.stream())
+        self._events: AsyncGenerator[RunEvent, None] = content_free_events(run.stream())
         self._chunks: deque[ChatCompletionChunk] = deque()
         self._texts: list[str] = []
         self._refusals: list[str] = []
@@ -120,7 +122,7 @@ class AsyncChatStream:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    async def _next_event(self) -> BackendEvent:
+    async def _next_event(self) -> RunEvent:
         """The next event; ends the iteration if ``close`` is called meanwhile, by a cancellation that stays in here."""
         self._reader = asyncio.current_task()
         assert self._reader is not None
@@ -139,8 +141,13 @@ class AsyncChatStream:
         finally:
             self._reader = None
 
-    def _take(self, event: BackendEvent) -> None:
+    def _take(self, event: RunEvent) -> None:
         """Turn an event into the chunks that say so."""
+        if isinstance(event, Handover):
+            if event.kind == "restart":
+                self._texts, self._refusals = [], []
+            self._chunks.append(self._chunk([], handover=event))
+            return
         role: Literal["assistant"] | None = None if self._texts or self._finished else "assistant"
         if isinstance(event, ContentDelta):
             self._texts.append(event.text)
@@ -153,9 +160,16 @@ class AsyncChatStream:
         if self._include_usage:
             self._chunks.append(self._chunk([], event.usage))
 
-    def _chunk(self, choices: list[ChunkChoice], usage: CompletionUsage | None = None) -> ChatCompletionChunk:
+    def _chunk(
+        self, choices: list[ChunkChoice], usage: CompletionUsage | None = None, handover: Handover | None = None
+    ) -> ChatCompletionChunk:
         return ChatCompletionChunk(
-            id=self._run.request_id, created=self._run.created, model=self._run.model, choices=choices, usage=usage
+            id=self._run.request_id,
+            created=self._run.created,
+            model=self._run.model,
+            choices=choices,
+            usage=usage,
+            handover=handover,
         )
 
 

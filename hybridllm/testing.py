@@ -62,12 +62,15 @@ class ScriptedBackend(Backend):
             to one of them. A list that is used up makes the next request fail with ``CannotServe``.
         model: Name of the model.
         capabilities: What it claims to be able to do.
+        continues: Whether it goes on with an answer that another place has begun. Where its own text begins in the same way, the
+            rest of that follows, else all of it.
         context_tokens: Its context, for policies that look at it.
         start_s: How long the first ``start`` takes.
         start_error: Raised by ``start``.
 
     Attributes:
         requests: Every request that it was asked, in order.
+        calls: The same with what belongs to each attempt.
         cancelled: How many answers were stopped before they were whole.
         closed: Whether the client has closed it.
     """
@@ -79,6 +82,7 @@ class ScriptedBackend(Backend):
         *,
         model: str = "scripted",
         capabilities: Iterable[str] = (),
+        continues: bool = False,
         context_tokens: int | None = None,
         start_s: float = 0.0,
         start_error: BaseException | None = None,
@@ -87,11 +91,13 @@ class ScriptedBackend(Backend):
         self._replies = iter(()) if callable(replies) else iter(replies)
         self._model = model
         self._capabilities = frozenset(capabilities)
+        self._continues = continues
         self._context_tokens = context_tokens
         self._start_s = start_s
         self._start_error = start_error
         self._ready = start_s == 0.0 and start_error is None
         self.requests: list[ChatRequest] = []
+        self.calls: list[BackendCall] = []
         self.cancelled = 0
         self.closed = False
 
@@ -104,6 +110,11 @@ class ScriptedBackend(Backend):
     def capabilities(self) -> frozenset[str]:
         """What it claims to be able to do."""
         return self._capabilities
+
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on with an answer that another place has begun."""
+        return self._continues
 
     @property
     def context_tokens(self) -> int | None:
@@ -131,13 +142,14 @@ class ScriptedBackend(Backend):
     async def stream(self, call: BackendCall) -> AsyncGenerator[BackendEvent, None]:
         """Give out the next reply of the script."""
         self.requests.append(call.request)
+        self.calls.append(call)
         call.ledger.tries += 1
         reply = self._next(call.request)
         if isinstance(reply, BaseException):
             raise reply
         if isinstance(reply, str):
             reply = ScriptedReply(reply)
-        pieces = _PIECE.findall(reply.text)
+        pieces = _PIECE.findall(reply.text.removeprefix(call.begun))
         limit = call.request.token_limit
         finished = False
         given = 0

@@ -242,7 +242,7 @@ class GenerateRequest:
     ignore_eos: bool = False
     answer_begun: str = field(default="", metadata=CONTENT)
     answer_begun_ids: list[int] | None = field(default=None, metadata=CONTENT)
-    conversation: str = ""
+    conversation: str = field(default="", metadata=CONTENT)
 
     def __post_init__(self) -> None:
         check_messages(self.messages, may_be_empty=self.raw_token_ids is not None)

@@ -48,7 +48,7 @@ class Sequence:
     state: SequenceState = SequenceState.WAITING
     reserved_pages: int = 0
     alone: bool = False
-    conversation: str = ""
+    conversation: str = field(default="", metadata=CONTENT)
 
     def __post_init__(self) -> None:
         if not self.tokens or self.max_tokens < 1:

@@ -12,6 +12,7 @@ from policies import Limits, Retries
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    from hybridllm.health import BreakerState
     from hybridllm.permits import Permit
     from hybridllm.types.chat_request import ChatRequest
     from hybridllm.types.completion_usage import CompletionUsage
@@ -49,6 +50,12 @@ class Finished:
 
     model: str | None = None
     """The model that answered, where the place names it."""
+
+    begun_tokens: int = 0
+    """Tokens of ``BackendCall.begun``, which the usage counts with the prompt; 0 where the place does not say."""
+
+    queue_s: float | None = None
+    """Seconds that the request waited for others before it was begun, where the place says so."""
 
 
 BackendEvent = ContentDelta | Finished
@@ -127,6 +134,11 @@ class Backend(ABC):
     def ready(self) -> bool:
         """Whether it can answer without being started first."""
         return True
+
+    @property
+    def breaker(self) -> BreakerState | None:
+        """State of its breaker; None for a place without one."""
+        return None
 
     @property
     def continues(self) -> bool:

@@ -60,6 +60,8 @@ class LocalBackend(Backend):
         threads: CPU threads; None for what the engine finds best.
         context_tokens: Context to serve; None for what the model has.
         max_sequences: Answers that are generated at the same time; further ones wait.
+        max_waiting: How many may wait; one more is refused with ``Overloaded``.
+        memory_mib: The most memory in MiB that the engine may take; None for what is free.
         cache_dir: Where compiled models are kept; None for the user's cache folder.
         on_progress: Called with the progress of loading, from another thread.
         in_process: Run the engine in this process, for debugging.
@@ -77,6 +79,8 @@ class LocalBackend(Backend):
         threads: int | None = None,
         context_tokens: int | None = None,
         max_sequences: int = 4,
+        max_waiting: int = 32,
+        memory_mib: int | None = None,
         cache_dir: str | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         in_process: bool = False,
@@ -92,6 +96,8 @@ class LocalBackend(Backend):
                 threads=threads,
                 context_tokens=context_tokens,
                 max_sequences=max_sequences,
+                max_waiting=max_waiting,
+                memory_mib=memory_mib,
                 cache_dir=cache_dir,
             )
         except LocalRuntimeError as error:
@@ -120,6 +126,11 @@ class LocalBackend(Backend):
     def ready(self) -> bool:
         """Whether the model is loaded and its process lives."""
         return self._info is not None and self._engine.worker_pid is not None
+
+    @property
+    def continues(self) -> bool:
+        """The engine goes on with an answer that another place has begun."""
+        return True
 
     @property
     def info(self) -> ModelInfo | None:
@@ -182,7 +193,7 @@ class LocalBackend(Backend):
                 loop.call_soon_threadsafe(lambda: events.put_nowait(event))
 
         try:
-            handle = self._engine.submit(_generate_request(call.request), receive)
+            handle = self._engine.submit(_generate_request(call), receive)
         except LocalRuntimeError as error:
             _raise_mapped(error)
         over = False
@@ -199,15 +210,18 @@ class LocalBackend(Backend):
                 if event.reason == "cancelled":
                     raise Cancelled("The answer was stopped by the engine.", "Ask again.")
                 usage = event.usage
+                prompt_tokens = usage.prompt_tokens + usage.begun_tokens
                 yield Finished(
                     reason=event.reason,
                     usage=CompletionUsage(
-                        prompt_tokens=usage.prompt_tokens,
+                        prompt_tokens=prompt_tokens,
                         completion_tokens=usage.completion_tokens,
-                        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+                        total_tokens=prompt_tokens + usage.completion_tokens,
                         prompt_tokens_details=PromptTokensDetails(cached_tokens=usage.cached_tokens),
                     ),
                     model=self.model,
+                    begun_tokens=usage.begun_tokens,
+                    queue_s=event.timings.queue_s,
                 )
                 return
         finally:
@@ -233,8 +247,10 @@ def _messages(request: ChatRequest) -> list[dict[str, Any]]:
     return messages
 
 
-def _generate_request(request: ChatRequest) -> GenerateRequest:
+def _generate_request(call: BackendCall) -> GenerateRequest:
     from local_runtime.options import GenerateRequest, SamplingOptions
+
+    request = call.request
 
     names = (
         "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty", "seed",
@@ -245,6 +261,8 @@ def _generate_request(request: ChatRequest) -> GenerateRequest:
         sampling=SamplingOptions(**given),
         max_tokens=request.token_limit,
         stop=tuple(request.stop or ()),
+        answer_begun=call.begun,
+        conversation=call.conversation,
     )
 
 

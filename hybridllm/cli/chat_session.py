@@ -11,6 +11,7 @@ from hybridllm.cli.conversation import Conversation
 from hybridllm.cli.decision_report import explanation_lines
 from hybridllm.cli.engine_options import DEFAULT_MODEL
 from hybridllm.cli.progress import LoadProgress
+from hybridllm.cli.route_report import place_words
 from hybridllm.errors import CannotServe, HybridLLMError
 
 if TYPE_CHECKING:
@@ -343,6 +344,9 @@ class ChatSession:
                 for chunk in stream:
                     self._progress.close()
                     answer.usage = chunk.usage or answer.usage
+                    if chunk.handover is not None and chunk.handover.kind == "restart":
+                        answer.text = ""
+                        show(f"\n\n({place_words(chunk.handover.to_place)} begins anew)\n\n")
                     for choice in chunk.choices:
                         answer.finish_reason = choice.finish_reason or answer.finish_reason
                         if choice.delta.content:

@@ -13,7 +13,7 @@ from hybridllm.types.message_param import (
     TextPartParam,
     UserMessageParam,
 )
-from hybridllm.types.route import Attempt, Route
+from hybridllm.types.route import Attempt, Handover, Route
 
 __all__ = [
     "AssistantMessageParam",
@@ -27,6 +27,7 @@ __all__ = [
     "ChunkChoice",
     "CompletionUsage",
     "DeveloperMessageParam",
+    "Handover",
     "MessageParam",
     "PromptTokensDetails",
     "Route",

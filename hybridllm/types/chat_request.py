@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from hybridllm.errors import BadRequest
-from hybridllm.types.message_param import MessageParam
+from hybridllm.types.message_param import AssistantMessageParam, MessageParam
 from hybridllm.types.message_shape import did_you_mean, field_name, parse_messages, well_formed
 from hybridllm.types.model import CONTENT, Model
 
@@ -180,11 +180,21 @@ class ChatRequest(Model):
         if self.user:
             yield "user", self.user
 
-    def remote_body(self, model: str) -> bytes:
+    def with_answer_begun(self, text: str) -> ChatRequest:
+        """The same request with the beginning of its answer as the last message."""
+        begun = AssistantMessageParam(role="assistant", content=text)
+        return self.model_copy(update={"messages": [*self.messages, begun]})
+
+    def remote_body(self, model: str, *, continues: bool = False) -> bytes:
         """The exact bytes for an OpenAI-compatible server; labels are ours and are left out.
 
         A remote is always asked to stream, also for an answer that is wanted whole: the gaps between the pieces show
         within seconds whether it is still alive.
+
+        Args:
+            model: The model's name there.
+            continues: The last message is the beginning of the answer, and the server is to go on with it, in the words of
+                vLLM's and SGLang's servers.
         """
         body: dict[str, Any] = {"model": model}
         body["messages"] = [message.model_dump(exclude={"privacy"}, exclude_none=True) for message in self.messages]
@@ -192,6 +202,8 @@ class ChatRequest(Model):
             if message.content is None:
                 body["messages"][index]["content"] = None
         body |= self.model_dump(exclude={"messages", "n", "stream", "stream_options"}, exclude_none=True)
+        if continues:
+            body |= {"continue_final_message": True, "add_generation_prompt": False}
         body["stream"] = True
         body["stream_options"] = {"include_usage": True}
         return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()

@@ -45,7 +45,7 @@ def test_an_entry_comes_back_as_it_was_written(tmp_path):
     failed = Attempt(
         place="remote", outcome="failed", error="RemoteError: 500", started_s=0.0, duration_s=0.2, egress_bytes=321
     )
-    served = Attempt(place="local", outcome="served", started_s=0.2, duration_s=1.5)
+    served = Attempt(place="local", outcome="served", started_s=0.2, duration_s=1.5, ttft_ms=400.0)
     route = route_of(decision, failed, served, ttft_ms=600.0, tokens_per_s=10.0, egress_bytes=321)
     log = DecisionLog(tmp_path / "d.jsonl")
     log.append(entry_of(POLICY, FACTS, decision, route, USAGE, request_id="chatcmpl-1", at_s=0.5))

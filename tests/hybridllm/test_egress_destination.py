@@ -12,6 +12,7 @@ from hybridllm.backends.base import Ledger
 from hybridllm.egress import EgressGate
 from hybridllm.egress.destination import Destination
 from hybridllm.errors import AddressRefused, BadRequest, PolicyTightened, PrivacyViolation, RemoteUnreachable
+from policies import Limits
 from tests.hybridllm.gate_harness import BODY, KIOSK, Resolver, Sender, gate_to, send_to
 from tests.hybridllm.loopback import LoopbackServer, answer, free_port, raw, status
 
@@ -280,7 +281,7 @@ def test_an_origin_that_another_policy_allows_is_still_only_the_permits(serve):
         other = EgressGate(named(there, "127.0.0.1"), sender.in_force, sender.office)
 
         async def go():
-            async with other.send(sender.mint(), BODY, {}, Ledger()):
+            async with other.send(sender.mint(), BODY, {}, Ledger(), Limits()):
                 raise AssertionError("it was sent")
 
         with pytest.raises(PrivacyViolation, match="another origin"):

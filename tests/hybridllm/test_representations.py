@@ -34,7 +34,21 @@ SHOWN = {
     "id": "req-1",
     "model": "m",
     **dict.fromkeys(
-        ("place", "error", "served_by", "rule", "rule_location", "reason", "label", "policy", "policy_hash"), "x"
+        (
+            "place",
+            "error",
+            "error_type",
+            "from_place",
+            "to_place",
+            "served_by",
+            "rule",
+            "rule_location",
+            "reason",
+            "label",
+            "policy",
+            "policy_hash",
+        ),
+        "x",
     ),
 }
 MODELS = [

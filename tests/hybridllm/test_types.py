@@ -145,7 +145,7 @@ def test_the_types_have_openais_fields():
     }
     fields = {cls: list(cls.model_fields) for cls in (ChatCompletionChunk, ChunkChoice, ChoiceDelta)}
     assert fields == {
-        ChatCompletionChunk: ["id", "object", "created", "model", "choices", "usage", "system_fingerprint"],
+        ChatCompletionChunk: ["id", "object", "created", "model", "choices", "usage", "handover", "system_fingerprint"],
         ChunkChoice: ["index", "delta", "finish_reason", "logprobs"],
         ChoiceDelta: ["role", "content", "refusal"],
     }
