@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from hybridllm.permits import Permit
     from hybridllm.policy_watch import PolicyWatch
     from hybridllm.remote import Remote
+    from hybridllm.remote_watch import RemoteWatch
     from hybridllm.request_fields import RequestFields
     from local_runtime.events import EngineStats
     from local_runtime.options import ModelInfo, Progress
@@ -154,11 +155,9 @@ class AsyncHybridClient:
         self._backends: dict[str, Backend] = {LOCAL: local}
         self._model_asked_for = local.model  # once it is loaded, the backend calls it by its name
         if remote is not None and not offline:
-            from hybridllm.backends.remote import RemoteBackend
             from hybridllm.egress import EgressGate
 
             self._gate = EgressGate(remote, self._in_force, self._office, self._records.note_egress)
-            self._backends[REMOTE] = RemoteBackend(remote, self._gate, self._connectivity)
         self._policy_file: PolicyFile | None = None
         if isinstance(policy, str | Path):
             self._policy_file = PolicyFile(policy, self._in_force, privacy_floor=privacy_floor)
@@ -168,6 +167,9 @@ class AsyncHybridClient:
             self._policy_watch.start()
         self._signals = Signals(local, remote, self._connectivity, offline=offline, measured_by_program=facts)
         self._signals.refresh()
+        self._remote_watch: RemoteWatch | None = None
+        if remote is not None and not offline:
+            self._remote_watch = self._reached(remote)
         self._observers = tuple(observers)
         self._hedges = HedgeBudget()
         self._names_key = secrets.token_bytes(16)
@@ -175,6 +177,26 @@ class AsyncHybridClient:
         self._probing: asyncio.Task[None] | None = None
         self._used = False
         self._closed = False
+
+    def _reached(self, remote: Remote) -> RemoteWatch:
+        """Make the remote a place that can be asked."""
+        from hybridllm.backends.remote import RemoteBackend
+        from hybridllm.breaker import CircuitBreaker
+        from hybridllm.remote_watch import RemoteWatch
+
+        in_force = self._in_force
+        breaker = CircuitBreaker(lambda: in_force.current.breaker)
+        backend = RemoteBackend(
+            remote, self._gate, self._connectivity, breaker=breaker, latency=self._signals.latency[REMOTE]
+        )
+        self._backends[REMOTE] = backend
+        return RemoteWatch(
+            self._gate.probe,
+            self._connectivity,
+            breaker,
+            idle=lambda: backend.idle,
+            may_probe=lambda: remote.zone in in_force.current.zones,
+        )
 
     @classmethod
     def from_config(cls, path: str | Path, **overrides: Any) -> Self:
@@ -337,8 +359,12 @@ class AsyncHybridClient:
         self._closed = True
         if self._policy_watch is not None:
             await asyncio.to_thread(self._policy_watch.stop)
+        for run in list(self._open):
+            run.abort(Cancelled("The client was closed before the answer was whole.", "Make a new one."))
         if self._probing is not None:
             self._probing.cancel()
+        if self._remote_watch is not None:
+            await self._remote_watch.aclose()
         for backend in self._backends.values():
             await backend.aclose()
         await self._records.aclose()
@@ -368,6 +394,7 @@ class AsyncHybridClient:
         """Label a request and decide where it goes; nobody has been asked yet."""
         began_s = time.monotonic()
         self._check_open()
+        told = tuple(map(self._told_of_beginning, self._observers))
         request, tag_set = self._parsed(messages, tags, deadline_s, fields)
         policy = self._in_force.current  # this request's policy, whatever comes into force from now on
         self._catch_up()
@@ -389,10 +416,14 @@ class AsyncHybridClient:
             limits=policy.limits if self._remote is None else self._remote.limits_under(policy),
             retries=policy.retries if self._remote is None else self._remote.retries_under(policy),
             hedges=self._hedges,
+            device_latency=self._signals.device_latency,
+            tokens_from_observers=told,
             may_restart=may_restart,
             conversation=conversation_name(self._names_key, request, dialogue),
         )
         self._open[run] = dialogue
+        if self._remote_watch is not None:
+            self._remote_watch.start()
         return request, run
 
     def _labelled(
@@ -430,6 +461,16 @@ class AsyncHybridClient:
                 self._memory.remember(text, label, labels)
                 if dialogue is not None:
                     dialogue.floor = labels.join(dialogue.floor or labels.order[0], label)
+
+    @staticmethod
+    def _told_of_beginning(observer: Observer) -> object:
+        """Tell an observer that wants to know that a request came in; what it returns comes back to it at the end."""
+        began = getattr(observer, "began", None)
+        try:
+            return None if began is None else began()
+        except Exception as error:  # noqa: BLE001 - somebody else's code must not cost an answer
+            _log.error("An observer failed: %s", without_content(error))
+            return None
 
     def _note_end(self, dialogue: Dialogue | None, ended: Ended) -> None:
         """Remember how sensitive an answer is, so that its label comes back with it, and write the request down."""

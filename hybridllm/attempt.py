@@ -13,6 +13,7 @@ from hybridllm.errors import (
     AuditError,
     BreakerOpen,
     Cancelled,
+    ContentFiltered,
     DeadlineExceeded,
     EngineError,
     HybridLLMError,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 
     from hybridllm.backends.base import Backend, BackendCall, BackendEvent
-    from hybridllm.latency import Latency
+    from hybridllm.latency import DeviceLatency, Latency
     from hybridllm.redaction import Redaction
     from hybridllm.types.route import Why
 
@@ -122,6 +123,7 @@ class AttemptRun:
         call: What is asked.
         clock: The request's time.
         latency: Where to note how fast the place was.
+        on_device: Where to note what a first token costs there; None for a place elsewhere.
         redaction: Gives the request as this place may see it; None where it may see all of it.
         first_by_s: When the first piece has to be there, so that somebody else can still answer; None for the deadline.
         whole_by_s: When all of it has to be there, for the same reason.
@@ -146,6 +148,7 @@ class AttemptRun:
         *,
         clock: Clock,
         latency: Latency,
+        on_device: DeviceLatency | None = None,
         redaction: Callable[[], Awaitable[Redaction]] | None,
         first_by_s: float | None = None,
         whole_by_s: float | None = None,
@@ -163,6 +166,7 @@ class AttemptRun:
         self._call = call
         self._clock = clock
         self._latency = latency
+        self._on_device = on_device
         self._redaction = redaction
         self._first_by_s = first_by_s
         self._whole_by_s = whole_by_s
@@ -231,7 +235,7 @@ class AttemptRun:
                         yield restored
                     if isinstance(event, Finished):
                         return
-        except (PolicyDenied, DeadlineExceeded, Cancelled) as error:
+        except (PolicyDenied, ContentFiltered, DeadlineExceeded, Cancelled) as error:
             self._failed(error, slow=isinstance(error, DeadlineExceeded))
             raise
         except HybridLLMError as error:
@@ -285,6 +289,11 @@ class AttemptRun:
             self.tokens = event.usage.completion_tokens
         if self.first_token_s is not None:
             self._latency.note_speed(self.tokens - 1, self.last_token_s - self.first_token_s)
+            if self._on_device is not None and event.usage is not None:
+                details = event.usage.prompt_tokens_details
+                cached = 0 if details is None else details.cached_tokens or 0
+                ttft_ms = (self.first_token_s - asked_s) * 1000
+                self._on_device.note_first_token(ttft_ms, event.usage.prompt_tokens, cached, event.queue_s or 0.0)
 
     def _failed(self, error: HybridLLMError, *, slow: bool) -> None:
         """Write a failure down; one that took its time teaches something too, unless the place was not even asked yet."""
@@ -296,7 +305,11 @@ class AttemptRun:
         if self.first_token_s is not None:
             self._latency.note_speed(self.tokens - 1, now - self.first_token_s)
         elif self._asked_s is not None:
-            self._latency.note_failure((now - self._asked_s) * 1000)
+            waited_ms = (now - self._asked_s) * 1000
+            if isinstance(error, DeadlineExceeded):  # it was still at work
+                self._latency.note_at_least(waited_ms)
+            else:
+                self._latency.note_failure(waited_ms)
 
     def _too_late(self) -> HybridLLMError:
         kind = EngineError if self.place == LOCAL else RemoteError

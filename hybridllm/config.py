@@ -15,7 +15,7 @@ __all__ = ["load_config"]
 
 _TEXTS = ("model", "policy", "quant", "target", "cache_dir", "privacy_floor", "audit", "decision_log")
 _PATHS = ("cache_dir", "audit", "decision_log")
-_INTEGERS = ("threads", "context_tokens", "max_sequences")
+_INTEGERS = ("threads", "context_tokens", "max_sequences", "max_waiting", "memory_mib")
 _NUMBERS = ("label_memory_s",)
 _BOOLEANS = ("offline", "watch_policy")
 _REMOTE_TEXTS = ("base_url", "model", "zone", "ca_file", "proxy", "api_key", "api_key_env")

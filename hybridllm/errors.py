@@ -21,6 +21,7 @@ __all__ = [
     "Cancelled",
     "CannotServe",
     "ConfigError",
+    "ContentFiltered",
     "ContextLengthExceeded",
     "DeadlineExceeded",
     "EngineError",
@@ -236,8 +237,12 @@ class AddressRefused(RemoteUnreachable):
     """The remote's name leads to an address that its zone does not allow. Nothing was sent, and another place may answer."""
 
 
+class ContentFiltered(RemoteError):
+    """The remote refused the request for what it says. Final: nothing tries elsewhere, or its filter would be got around."""
+
+
 class BreakerOpen(RemoteError):
-    """The remote failed several times in a row and is left alone for a while; nothing was sent."""
+    """The remote failed several times in a row, or refused its key, and is left alone for a while; nothing was sent."""
 
 
 class DeadlineExceeded(HybridLLMError, TimeoutError):

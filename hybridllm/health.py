@@ -16,7 +16,11 @@ BreakerState = Literal["closed", "open", "half_open"]
 """``closed``: the remote is asked; ``open``: it is left alone; ``half_open``: one request probes it."""
 
 Observer = Callable[["Ended"], None]
-"""Told of every request when it is over, in the client's event loop: it must be quick, and what it raises is only logged."""
+"""Told of every request when it is over, in the client's event loop: it must be quick, and what it raises is only logged.
+
+One that has a method ``began()`` is also told when a request comes in, in the caller's context; what it returns comes back in
+``Ended.tokens_from_observers``.
+"""
 
 
 @dataclass(frozen=True, slots=True)

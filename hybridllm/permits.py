@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Permit", "PermitOffice"]
 
 MARGIN_S = 1.0
-"""How much longer a permit is good than its try may wait for the first token; afterwards it is worthless."""
+"""How much longer a permit is good than its try may take until the first token; afterwards it is worthless."""
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -124,9 +124,11 @@ class PermitOffice:
         if decision.policy_hash != policy.hash:
             raise _violation("the decision was made under another policy", decision.label, place)
         label = decision.label_for(place)
-        limits = remote.limits_under(policy)
         if not policy.may_see(remote.zone, label):
             raise _violation(f"the zone {remote.zone!r} may not see {label!r}", label, place)
+        # The bytes leave once the connection stands; however slow that may be, a try in time must not find its permit expired.
+        limits = remote.limits_under(policy)
+        longest_try_s = remote.connecting_s(limits) + limits.first_token_s
         unsealed = Permit(
             request_id=request_id,
             attempt=attempt,
@@ -139,7 +141,7 @@ class PermitOffice:
             policy_hash=policy.hash,
             redacted=decision.redact if place in decision.redacted_places else (),
             body_sha256=hashlib.sha256(body).hexdigest(),
-            expires_s=time.monotonic() + limits.connect_s + limits.first_token_s + MARGIN_S,
+            expires_s=time.monotonic() + longest_try_s + MARGIN_S,
             seal=b"",
         )
         permit = replace(unsealed, seal=self._seal(unsealed))

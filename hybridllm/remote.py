@@ -55,22 +55,24 @@ class Remote:
     """Zone of the policy that it lies in: ``cloud``, or ``site`` for a server that you run in the same building."""
 
     connect_timeout_s: float | None = None
-    """Longest wait for a connection, name lookup and TLS each included; None for what the policy says (2 s)."""
+    """Longest wait for a connection, name lookup and all addresses together, and as long again for TLS; None for what the
+    policy says, which is 2 s unless it says something else."""
 
     first_token_timeout_s: float | None = None
-    """Longest wait for the first token after the request went out; None for what the policy says (10 s)."""
+    """Longest wait for the first token after that; None for what the policy says, else 10 s."""
 
     gap_timeout_s: float | None = None
-    """Longest wait between two pieces of an answer; None for what the policy says (5 s)."""
+    """Longest wait between two pieces of an answer; None for what the policy says, else 5 s."""
 
     max_retries: int | None = None
-    """Further tries after one that may help to repeat; the first token ends them. None for what the policy says (2)."""
+    """Further tries after one that may help to repeat; the first token ends them. None for what the policy says, else 2."""
 
     context_tokens: int | None = None
     """Its context in tokens, where you know it; requests that are estimated to be longer are not sent there."""
 
     capabilities: frozenset[str] = frozenset()
-    """What it can do beyond OpenAI's fields: ``extended_sampling`` for top_k, min_p and repetition_penalty."""
+    """What it can do beyond OpenAI's fields: ``extended_sampling`` for top_k, min_p and repetition_penalty; ``continue_answer`` if
+    it goes on with an answer whose beginning it gets as the last message (``continue_final_message``, in vLLM and SGLang)."""
 
     ca_file: str | None = None
     """File with the certificate authorities to trust instead of the public ones; no variable can set it."""
@@ -120,6 +122,17 @@ class Remote:
             first_token_s=said.first_token_s if self.first_token_timeout_s is None else self.first_token_timeout_s,
             gap_s=said.gap_s if self.gap_timeout_s is None else self.gap_timeout_s,
         )
+
+    def connecting_s(self, limits: Limits) -> float:
+        """Longest time until a connection stands.
+
+        ``connect_s`` counts once for name lookup and TCP together, and once more for each thing that follows on the way: TLS
+        with a proxy, the proxy's word that its tunnel stands, and TLS with the remote.
+        """
+        steps = 1 if self.plain_http else 2
+        if self.proxy is not None:
+            steps += (urlsplit(self.proxy).scheme == "https") + (not self.plain_http)
+        return steps * limits.connect_s
 
     def retries_under(self, policy: Policy) -> Retries:
         """What is repeated: what it says itself, else what the policy says."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from hybridllm.attempt import AttemptFailed, AttemptRun, Clock
 from hybridllm.backends.base import Backend, BackendCall, BackendEvent, ContentDelta, Finished
-from hybridllm.errors import PolicyTightened, StreamInterrupted
+from hybridllm.errors import Cancelled, HybridLLMError, PolicyTightened, StreamInterrupted
 from hybridllm.hedging import hedge_after_s, race
 from hybridllm.route_report import nobody_answered, reason_of
 from hybridllm.types.completion_usage import CompletionUsage
@@ -28,7 +28,7 @@ from policies import LOCAL
 if TYPE_CHECKING:
     from hybridllm.assessment import Assessment
     from hybridllm.hedging import HedgeBudget
-    from hybridllm.latency import Latency
+    from hybridllm.latency import DeviceLatency, Latency
     from hybridllm.permits import Permit
     from hybridllm.redaction import Redaction
     from hybridllm.types.route import Attempt, Why
@@ -118,8 +118,10 @@ class RequestRun:
         limits: How long a remote may take.
         retries: What is repeated there.
         hedges: How many hedges the client may still make.
+        device_latency: Where to note what a first token costs on the device.
         may_restart: Whether whoever reads the answer knows what to do when what it has becomes void.
         conversation: Name of the conversation, for a fair queue.
+        tokens_from_observers: What the observers want back at the end.
 
     Attributes:
         request_id: Name of the request.
@@ -139,8 +141,10 @@ class RequestRun:
         limits: Limits,
         retries: Retries,
         hedges: HedgeBudget,
+        device_latency: DeviceLatency | None = None,
         may_restart: bool = True,
         conversation: str = "",
+        tokens_from_observers: tuple[object, ...] = (),
     ) -> None:
         self.request_id = f"chatcmpl-{uuid.uuid4().hex}"
         self.created = int(time.time())
@@ -156,6 +160,8 @@ class RequestRun:
         self._hedges = hedges
         self._may_restart = may_restart
         self._conversation = conversation
+        self._device_latency = device_latency
+        self._tokens_from_observers = tokens_from_observers
         self._runs: list[AttemptRun] = []
         self._serving: AttemptRun | None = None
         self._failures: list[AttemptFailed] = []
@@ -172,6 +178,8 @@ class RequestRun:
         self._whole = False
         self._error_type = ""
         self._over = False
+        self._aborted: Cancelled | None = None
+        self._reader: asyncio.Task[object] | None = None
 
     def stream(self) -> AsyncGenerator[RunEvent, None]:
         """The answer's events as they come, ``Finished`` last.
@@ -217,6 +225,14 @@ class RequestRun:
             return decision.redacted_label
         return decision.label
 
+    def abort(self, why: Cancelled) -> None:
+        """End it with this error, for whoever waits for its next event or asks for it later."""
+        if self._over or self._aborted is not None:
+            return
+        self._aborted = why
+        if self._reader is not None:
+            self._reader.cancel()
+
     def given_out(self) -> tuple[str, str]:
         """What of the answer was given out so far, what was taken back included, and its label."""
         if self._whole:
@@ -261,7 +277,7 @@ class RequestRun:
         """The same events; however they end, that is written down."""
         try:
             async with aclosing(events):
-                async for event in events:
+                while (event := await self._next(events)) is not None:
                     if isinstance(event, Finished):
                         self._finished = event
                         self._end()  # whoever has read the last event need not come back
@@ -274,6 +290,26 @@ class RequestRun:
             raise
         finally:
             self._end()
+
+    async def _next(self, events: AsyncGenerator[RunEvent, None]) -> RunEvent | None:
+        """The next event; None after the last. ``abort`` ends it by a cancellation that stays in here."""
+        task = self._reader = asyncio.current_task()
+        assert task is not None
+        others_cancelled = task.cancelling()
+        try:
+            if self._aborted is not None:
+                raise self._aborted
+            return await anext(events, None)
+        except asyncio.CancelledError:
+            if self._aborted is None or task.uncancel() > others_cancelled:
+                raise
+            raise self._aborted from None
+        except HybridLLMError:
+            if self._aborted is not None:  # what failed failed because of that
+                raise self._aborted from None
+            raise
+        finally:
+            self._reader = None
 
     async def _answer(self) -> AsyncGenerator[RunEvent, None]:
         waiting = list(self._decision.candidates)
@@ -353,6 +389,7 @@ class RequestRun:
             ),
             clock=self._clock,
             latency=self._latency[place],
+            on_device=self._device_latency if place == LOCAL else None,
             redaction=self._redacted if place in self._decision.redacted_places else None,
             first_by_s=first_by_s,
             whole_by_s=whole_by_s,
@@ -486,5 +523,6 @@ class RequestRun:
                 model=self.model,
                 began_at_s=time.time() - elapsed_s,
                 duration_s=elapsed_s,
+                tokens_from_observers=self._tokens_from_observers,
             )
         )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from hybridllm.errors import BadRequest
-from hybridllm.latency import Latency
+from hybridllm.latency import DeviceLatency, Latency
 from hybridllm.memory import accelerator_headroom_mib, system_headroom_mib
-from policies import DEVICE_ZONE, FACT_KINDS, LOCAL, WEEKDAYS, Facts, Place
+from hybridllm.program_facts import MeasuredByProgram, ProgramFacts
+from policies import DEVICE_ZONE, LOCAL, WEEKDAYS, Facts, Place
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hybridllm.assessment import Labelled
     from hybridllm.backends.base import Backend
     from hybridllm.connectivity import Connectivity
@@ -24,16 +25,9 @@ __all__ = ["REMOTE", "MeasuredByProgram", "Signals"]
 REMOTE = "remote"
 """Name of the remote place."""
 
-MeasuredByProgram = Callable[[], Mapping[str, Any]]
-"""Gives facts that the program measures itself, such as ``budget_left``; asked before every decision."""
-
 _MEMORY_FRESH_S = 1.0
 _ACCELERATOR_FRESH_S = 5.0
 _ASSUMED_ANSWER_TOKENS = 128
-# What these say is decided elsewhere, from the request itself; a program cannot overrule it.
-_NOT_THE_PROGRAMS = frozenset(
-    {"label", "declared_label", "tags", "detected", "capabilities", "max_tokens", "deadline_s", "local_prompt_tokens"}
-)
 
 
 class _Reading:
@@ -65,9 +59,14 @@ class Signals:
         connectivity: What is known about the way there.
         offline: Whether the operator said that the remote must not be used.
         measured_by_program: Facts that the program measures itself.
+        local_queue_s: Gives the seconds that a new request would wait for others on the device; None where nobody knows.
 
     Attributes:
-        latency: Moving estimates, by place.
+        latency: Estimates by place.
+        device_latency: What a first token costs on the device, by the length of the prompt.
+
+    Raises:
+        BadRequest: What the program measures is not facts.
     """
 
     def __init__(
@@ -78,13 +77,16 @@ class Signals:
         *,
         offline: bool,
         measured_by_program: MeasuredByProgram | None = None,
+        local_queue_s: Callable[[], float | None] | None = None,
     ) -> None:
         self.latency = {LOCAL: Latency(), REMOTE: Latency()}
+        self.device_latency = DeviceLatency()
         self._local = local
         self._remote = remote
         self._connectivity = connectivity
         self._offline = offline
-        self._measured_by_program = measured_by_program
+        self._program = None if measured_by_program is None else ProgramFacts(measured_by_program)
+        self._local_queue_s = local_queue_s
         self._memory = _Reading(system_headroom_mib, _MEMORY_FRESH_S)
         self._accelerator = _Reading(accelerator_headroom_mib, _ACCELERATOR_FRESH_S)
 
@@ -106,31 +108,30 @@ class Signals:
             labelled: The request and its label.
             deadline_s: Seconds that are left for it.
             local_prompt_tokens: Its exact length in the device's tokens, where it was counted.
-
-        Raises:
-            BadRequest: The program's own facts are not facts.
         """
         now = datetime.now().astimezone()
         request, joined = labelled.request, labelled.joined
         local, remote = self.latency[LOCAL], self.latency[REMOTE]
         answer_tokens = request.token_limit or _ASSUMED_ANSWER_TOKENS
+        prompt_tokens = local_prompt_tokens or estimated_tokens(request)
+        local_ttft_ms = self._local_ttft_ms(prompt_tokens)
         measured: dict[str, Any] = {
             "connectivity": self._connectivity.state if self._remote is not None or self._offline else None,
             "memory_headroom_mib": self._memory.get(measure=False),
             "device_memory_headroom_mib": self._accelerator.get(measure=False),
             "local_ready": self._local.ready,
-            "local_ttft_ms": local.ttft_ms,
+            "local_ttft_ms": local_ttft_ms,
             "local_tokens_per_s": local.tokens_per_s,
-            "local_meets_deadline": _meets(deadline_s, local.expected_s(answer_tokens)),
+            "local_meets_deadline": _meets(deadline_s, local.expected_s(answer_tokens, ttft_ms=local_ttft_ms)),
             "remote_ttft_ms": remote.ttft_ms,
             "remote_tokens_per_s": remote.tokens_per_s,
             "remote_meets_deadline": _meets(deadline_s, remote.expected_s(answer_tokens)),
-            "prompt_tokens": local_prompt_tokens or estimated_tokens(request),
+            "prompt_tokens": prompt_tokens,
             "time_of_day": f"{now:%H:%M}",
             "weekday": WEEKDAYS[now.weekday()],
         }
-        if self._measured_by_program is not None:
-            measured |= _checked(_asked(self._measured_by_program))
+        if self._program is not None:
+            measured |= self._program.measured()
         return Facts(
             label=joined.label,
             declared_label=joined.declared_label,
@@ -143,6 +144,15 @@ class Signals:
             places=self._places(),
             **measured,
         )
+
+    def _local_ttft_ms(self, prompt_tokens: int) -> float | None:
+        """What this request's first token is expected to take on the device, the wait for others included."""
+        queue_s = 0.0 if self._local_queue_s is None else self._local_queue_s() or 0.0
+        expected_ms = self.device_latency.expected_ttft_ms(prompt_tokens, queue_s)
+        if expected_ms is not None:
+            return expected_ms
+        usual_ms = self.latency[LOCAL].ttft_ms
+        return None if usual_ms is None else usual_ms + 1000 * queue_s
 
     def _places(self) -> tuple[Place, ...]:
         device = Place(LOCAL, DEVICE_ZONE, self._local.context_tokens, self._local.capabilities)
@@ -165,33 +175,3 @@ def estimated_tokens(request: ChatRequest) -> int:
 
 def _meets(deadline_s: float | None, expected_s: float | None) -> bool | None:
     return None if deadline_s is None or expected_s is None else expected_s <= deadline_s
-
-
-def _asked(program: MeasuredByProgram) -> Mapping[str, Any]:
-    try:
-        measured = program()
-    except Exception as error:
-        raise BadRequest(
-            f"The program's own function for facts failed with {type(error).__name__}.",
-            "Let it return what it knows, and leave out or give None for what it doesn't.",
-            field="facts",
-        ) from error
-    if not isinstance(measured, Mapping):
-        raise BadRequest(
-            f"The program's own function for facts returned {type(measured).__name__}, expected a mapping.",
-            "Return a dict, an empty one where nothing is known.",
-            field="facts",
-        )
-    return measured
-
-
-def _checked(measured: Mapping[str, Any]) -> Mapping[str, Any]:
-    for name, value in measured.items():
-        if name not in FACT_KINDS or name in _NOT_THE_PROGRAMS:
-            raise BadRequest(f"{name!r} is not a fact that a program can measure.", field="facts")
-        kind = FACT_KINDS[name]
-        expected = (bool,) if kind == "boolean" else (int, float) if kind == "number" else (str,)
-        right = isinstance(value, expected) and (kind == "boolean" or not isinstance(value, bool))
-        if value is not None and not right:
-            raise BadRequest(f"The fact {name!r} is a {type(value).__name__}, expected a {kind}.", field="facts")
-    return measured

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from policies.facts import Place
 from policies.findings import Finding
+from policies.handling_keys import HANDLING_KEYS, RANGES, RULE_HANDLING_KEYS
 from policies.outcomes import REFUSED, Outcomes
 from policies.reach import FULL, NOTHING, REDACTED, ceilings, location_of, name_of, reach, remotes
 
@@ -21,11 +22,16 @@ __all__ = ["compare"]
 _Way = tuple[str, str, bool]
 """A place, the zone that it is in, and whether its address is a public one."""
 
+_SETTINGS = ("limits", "retries", "breaker")
+"""Keys of which each value is named that is another one."""
+
 _GETS = {NOTHING: "nothing", REDACTED: "the redacted text", FULL: "the whole text"}
 
 
 def compare(old: Policy, new: Policy, budget: Budget) -> Iterator[Finding]:
     """Every rule of the new policy by which a zone gets what it did not get, or gets it less redacted; and the reverse.
+
+    Last comes what is no question of who gets something: guarantees that are gone, and other limits, retries or hedges.
 
     Two detectors are the same if name, words and pattern are; the same request means the same labels said, the same tags, the same
     finds and the same measured facts, places included. A request that a policy refuses, for a label that it does not know, goes
@@ -71,6 +77,7 @@ def compare(old: Policy, new: Policy, budget: Budget) -> Iterator[Finding]:
             request=str(witness.request),
         )
     yield from _dropped_guarantees(old, new)
+    yield from _other_handling(old, new)
 
 
 def _before(policy: Policy, outcome: int | None, got: int) -> str:
@@ -90,6 +97,28 @@ def _dropped_guarantees(old: Policy, new: Policy) -> Iterator[Finding]:
                 f"the guarantee {guarantee.name!r} is gone, or is another one now.",
                 "Put it back, unless it is no longer meant.",
             )  # fmt: skip
+
+
+def _other_handling(old: Policy, new: Policy) -> Iterator[Finding]:
+    before, after = _handling(old), _handling(new)
+    # A rule that only one of them has is a change of its own.
+    other = [name for name, said in after.items() if name in before and before[name] != said]
+    if other:
+        yield Finding(
+            "handling", "information", new.default_location, "",
+            f"requests are handled otherwise, which changes nothing of what may leave: {', '.join(other)}.",
+        )  # fmt: skip
+
+
+def _handling(policy: Policy) -> dict[str, object]:
+    said = policy.to_dict()
+    found: dict[str, object] = {}
+    for key in HANDLING_KEYS:
+        names = RANGES[key] if key in _SETTINGS else ()
+        found |= {f"{key}.{name}": said.get(key, {}).get(name) for name in names} or {key: said.get(key)}
+    for rule in said["rules"]:
+        found |= {f"{key} of {rule['name']!r}": rule.get(key) for key in RULE_HANDLING_KEYS}
+    return found
 
 
 class _Comparison:

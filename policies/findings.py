@@ -29,6 +29,7 @@ FindingKind = Literal[
     "dropped_guarantee",
     "default_not_reached",
     "narrowing",
+    "handling",
 ]
 """What was found, for programs; docs/policies.md says what each of them means."""
 

@@ -5,10 +5,21 @@ None of this decides who may see a request.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-__all__ = ["ON_INTERRUPT", "PERCENTILES", "Breaker", "Hedge", "HedgeAfter", "Limits", "OnInterrupt", "Retries"]
+__all__ = [
+    "ON_INTERRUPT",
+    "PERCENTILES",
+    "Breaker",
+    "Hedge",
+    "HedgeAfter",
+    "Limits",
+    "OnInterrupt",
+    "Retries",
+    "differing",
+    "hedge_values",
+]
 
 OnInterrupt = Literal["continue", "restart", "error"]
 """What happens when a place fails after a part of its answer was given out."""
@@ -72,3 +83,25 @@ class Hedge:
 
     budget: float = 0.1
     """Hedges for each request, on average: the most that they may add to the load."""
+
+
+def differing(settings: Limits | Retries | Breaker) -> dict[str, float]:
+    """The values that are not the defaults, as plain values; equal numbers come out alike, however they were written."""
+    default = type(settings)()
+    return {
+        field.name: _plain(getattr(settings, field.name), whole=isinstance(getattr(default, field.name), int))
+        for field in fields(settings)
+        if getattr(settings, field.name) != getattr(default, field.name)
+    }
+
+
+def hedge_values(hedge: Hedge | None) -> dict[str, Any] | Literal[False]:
+    """A hedge as plain values, ``False`` for none."""
+    if hedge is None:
+        return False
+    after = hedge.after if isinstance(hedge.after, str) else _plain(hedge.after)
+    return {"after": after, "budget": _plain(hedge.budget)}
+
+
+def _plain(number: float, *, whole: bool = False) -> float:
+    return int(number) if whole else float(number) + 0.0  # -0.0 becomes 0.0

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from policies.condition import OPERATORS, SEVERAL
 from policies.facts import CONNECTIVITY, FACT_KINDS, TIME, WEEKDAYS, FactKind
+from policies.handling import ON_INTERRUPT, PERCENTILES, Breaker, Hedge, Limits, Retries
+from policies.handling_keys import RANGES, Range
 from policies.loader import KEYS, LONGEST_PATTERN, MOST_WORDS, NAME, REMOTE
 from policies.schema import ADDRESSES, DETECTORS, DEVICE_ZONE, LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["FACT_WORDS", "OPERATOR_WORDS", "policy_schema", "policy_schema_json"]
+__all__ = ["FACT_WORDS", "HANDLING_WORDS", "OPERATOR_WORDS", "policy_schema", "policy_schema_json"]
 
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
 _BELOW = 1e15
@@ -63,6 +65,31 @@ OPERATOR_WORDS = {
 }
 """A sentence about every operator."""
 
+HANDLING_WORDS = {
+    "limits": "How long a remote may take, where the remote itself says nothing else.",
+    "limits.connect_s": "Longest wait in seconds for a connection: name lookup and all addresses together, and as long again for TLS.",
+    "limits.first_token_s": "Longest wait in seconds for the first token after that.",
+    "limits.gap_s": "Longest wait in seconds between two pieces of an answer.",
+    "retries": "What is repeated at a remote within one attempt, before the first token.",
+    "retries.most": "Further tries after one that may help to repeat.",
+    "retries.budget": "Retries for each first try, on average, so that an outage is not hammered; a few are always allowed.",
+    "breaker": "When a remote that fails is left alone for a while.",
+    "breaker.failures": "Failures in a row that open the breaker.",
+    "breaker.open_s": "Seconds that it stays open before one probe; doubled with each probe that fails, up to ten times this.",
+    "breaker.successes": "Successes in a row that close it again.",
+    "hedge": "When the second candidate is asked before the first has failed; false for never.",
+    "hedge.after": "A percentile of the first place's time to the first token, or seconds.",
+    "hedge.budget": "Hedges for each request, on average: the most that they may add to the load.",
+    "on_interrupt": "What happens when a place fails after a part of its answer was given out: the next place goes on from that "
+    "text (continue), it begins anew and the consumer is told that what it has is void (restart), or the failure is the "
+    "consumer's to know (error).",
+}
+"""A sentence about every key that says how requests are handled."""
+
+_DEFAULTS: dict[str, object] = {
+    "limits": Limits(), "retries": Retries(), "breaker": Breaker(), "hedge": Hedge(),
+}  # fmt: skip
+
 assert FACT_WORDS.keys() == FACT_KINDS.keys(), "every fact is described"
 
 _Schema = dict[str, Any]
@@ -93,6 +120,9 @@ def policy_schema(places: Sequence[str] = (REMOTE,)) -> _Schema:
             "type": "array",
             "items": {"$ref": "#/$defs/guarantee"},
         },
+        **{key: _settings(key) for key in ("limits", "retries", "breaker")},
+        "on_interrupt": {"default": "continue", **_on_interrupt()},
+        "hedge": {"default": False, **_hedge()},
     }
     assert tuple(sorted(top)) == tuple(sorted(KEYS)), "every key of the loader is in the schema"
     return {
@@ -186,11 +216,57 @@ def _rule() -> _Schema:
             "Detectors of this policy whose finds are replaced by placeholders, so that the rest can go where the whole "
             "may not.",
         ),
+        "on_interrupt": _on_interrupt(),
+        "hedge": _hedge(),
     }
     return {
         **_object(keys, required=("name", "when", "route"), description="One rule."),
-        "if": {"required": ["route"], "properties": {"route": {"const": [LOCAL]}}},
-        "then": {"properties": {"redact": False}},
+        "allOf": [
+            {
+                "if": {"required": ["route"], "properties": {"route": {"const": [LOCAL]}}},
+                "then": {"properties": {"redact": False}},
+            },
+            {
+                "if": {"required": ["route"], "properties": {"route": {"type": "array", "maxItems": 1}}},
+                "then": {"properties": {"hedge": {"const": False}}},
+            },
+        ],
+    }
+
+
+def _settings(key: str) -> _Schema:
+    default = _DEFAULTS[key]
+    keys = {
+        name: {
+            "description": HANDLING_WORDS[f"{key}.{name}"],
+            "default": getattr(default, name),
+            **(_after(allowed) if name == "after" else _number(allowed)),
+        }
+        for name, allowed in RANGES[key].items()
+    }
+    return _object(keys, required=(), description=HANDLING_WORDS[key])
+
+
+def _number(allowed: Range) -> _Schema:
+    least = "exclusiveMinimum" if allowed.above else "minimum"
+    return {"type": "integer" if allowed.whole else "number", least: allowed.least, "maximum": allowed.most}
+
+
+def _after(seconds: Range) -> _Schema:
+    return {"if": {"type": "string"}, "then": {"enum": list(PERCENTILES)}, "else": _number(seconds)}
+
+
+def _on_interrupt() -> _Schema:
+    return {"description": HANDLING_WORDS["on_interrupt"], "enum": list(ON_INTERRUPT)}
+
+
+def _hedge() -> _Schema:
+    mapping = _settings("hedge")
+    return {
+        "description": mapping.pop("description"),
+        "if": {"type": "object"},
+        "then": mapping,
+        "else": {"const": False},
     }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from policies.condition import OPERATORS, SEVERAL, Condition, Operand, compile_condition
 from policies.errors import PolicyFileError
 from policies.facts import CONNECTIVITY, FACT_KINDS, TIME, WEEKDAYS, FactKind
+from policies.handling_keys import HANDLING_KEYS, RULE_HANDLING_KEYS, read_handling, read_rule_handling
 from policies.schema import ADDRESSES, DETECTORS, DEVICE_ZONE, LOCAL, Detector, Guarantee, Labels, Policy, Rule
 from policies.yaml_document import DocumentNode, did_you_mean, read_document, read_document_file
 
@@ -32,7 +33,9 @@ REMOTE = "remote"
 
 _PRESETS = Path(__file__).parent / "presets"
 
-KEYS = ("version", "name", "description", "labels", "zones", "detectors", "rules", "default", "guarantees")
+KEYS = (
+    "version", "name", "description", "labels", "zones", "detectors", "rules", "default", "guarantees", *HANDLING_KEYS,
+)  # fmt: skip
 """Keys of a policy file."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -95,6 +98,7 @@ def _build(top: DocumentNode, places: Collection[str]) -> Policy:
     zones, addresses = _zones(keys["zones"], labels)
     detectors = _detectors(keys["detectors"], labels) if "detectors" in keys else ()
     known_detectors = tuple(detector.name for detector in detectors)
+    handling = read_handling(keys)
     return Policy(
         name=_name(keys["name"]),
         description=keys["description"].text() if "description" in keys else "",
@@ -105,6 +109,11 @@ def _build(top: DocumentNode, places: Collection[str]) -> Policy:
         rules=_rules(keys["rules"], labels, known_places, known_detectors) if "rules" in keys else (),
         guarantees=_guarantees(keys["guarantees"], labels, zones) if "guarantees" in keys else (),
         default=_words(keys["default"], known_places, "place"),
+        limits=handling.limits,
+        retries=handling.retries,
+        breaker=handling.breaker,
+        on_interrupt=handling.on_interrupt,
+        hedge=handling.hedge,
         file=top.file,
         default_location=keys["default"].location,
     )
@@ -216,7 +225,7 @@ def _words(node: DocumentNode, known: Collection[str], what: str) -> tuple[str, 
 def _rules(node: DocumentNode, labels: Labels, places: tuple[str, ...], detectors: tuple[str, ...]) -> tuple[Rule, ...]:
     rules: list[Rule] = []
     for item in node.items():
-        keys = item.fields(("name", "when", "route", "redact"), required=("name", "when", "route"))
+        keys = item.fields(("name", "when", "route", "redact", *RULE_HANDLING_KEYS), required=("name", "when", "route"))
         name = _name(keys["name"])
         if name == "default" or any(rule.name == name for rule in rules):
             keys["name"].fail(f"the name {name!r} is taken.")
@@ -224,7 +233,8 @@ def _rules(node: DocumentNode, labels: Labels, places: tuple[str, ...], detector
         redact = _words(keys["redact"], detectors, "detector of this policy") if "redact" in keys else ()
         if redact and route == (LOCAL,):
             keys["redact"].fail("this rule's route never leaves the device.", "Leave redact out.")
-        rules.append(Rule(name, _when(keys["when"], labels), route, item.location, redact))
+        when = _when(keys["when"], labels)
+        rules.append(Rule(name, when, route, item.location, redact, *read_rule_handling(keys, route, places)))
     return tuple(rules)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from policies.handling import Breaker, Hedge, Limits, OnInterrupt, Retries
+from policies.handling import Breaker, Hedge, Limits, OnInterrupt, Retries, differing, hedge_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -249,7 +249,10 @@ class Policy:
         return tuple(tuple(condition.test for condition in rule.when) for rule in self.rules)
 
     def to_dict(self) -> dict[str, Any]:
-        """The policy's meaning as plain values, in the shape of its file."""
+        """The policy's meaning as plain values, in the shape of its file.
+
+        How requests are handled is in it where it is not the default, and in a rule where it is not what the policy says.
+        """
         return {
             "version": 1,
             "name": self.name,
@@ -269,11 +272,36 @@ class Policy:
                     "when": [condition.to_dict() for condition in rule.when],
                     "route": list(rule.route),
                     "redact": list(rule.redact),
+                    **self._own_handling(index),
                 }
-                for rule in self.rules
+                for index, rule in enumerate(self.rules)
             ],
             "default": list(self.default),
+            **self._handling(),
         }
+
+    def _handling(self) -> dict[str, Any]:
+        """What the policy says of handling, without defaults: who writes one down says no more than who leaves it out."""
+        said: dict[str, Any] = {
+            "limits": differing(self.limits),
+            "retries": differing(self.retries),
+            "breaker": differing(self.breaker),
+            "hedge": hedge_values(self.hedge),
+        }
+        if self.on_interrupt != "continue":
+            said["on_interrupt"] = self.on_interrupt
+        return {key: value for key, value in said.items() if value}
+
+    def _own_handling(self, rule_index: int) -> dict[str, Any]:
+        """What a rule says of it, where that is something else. On the device alone there is no second place to hedge with."""
+        rule = self.rules[rule_index]
+        said: dict[str, Any] = {}
+        if self.on_interrupt_of(rule_index) != self.on_interrupt:
+            said["on_interrupt"] = rule.on_interrupt
+        hedge = self.hedge_of(rule_index)
+        if hedge != self.hedge and rule.route != (LOCAL,):
+            said["hedge"] = hedge_values(hedge)
+        return said
 
     @cached_property
     def hash(self) -> str:

@@ -167,7 +167,8 @@ class _Verifier:
                 "impossible_rule", "error", rule.location, rule.name,
                 f"it can never match: {self._conflict(rule.when)}.", self._mend_conflict(rule.when),
             )  # fmt: skip
-        before = [policy.rules[at] for at in self._shadowing(outcome)]
+        shadowing = self._shadowing(outcome)
+        before = [policy.rules[at] for at in shadowing]
         names = _and(f"{other.name!r} ({other.location})" for other in before)
         other_ways = [other for other in before if (other.route, other.redact) != (rule.route, rule.redact)]
         if other_ways:
@@ -177,9 +178,11 @@ class _Verifier:
                 f"it {_way(rule)}, but never decides: all that it matches is decided before by {names}, and {ways}.",
                 f"Move it above {_and(repr(other.name) for other in other_ways)}, or take it out.",
             )  # fmt: skip
+        alike = all(_handling(policy, at) == _handling(policy, outcome) for at in shadowing)
         return Finding(
             "shadowed_rule", "error", rule.location, rule.name,
-            f"it never decides: all that it matches is decided before, and in the same way, by {names}.",
+            f"it never decides: all that it matches is decided before, and {'in the same way' if alike else 'routed alike'}, "
+            f"by {names}.",
             "Take it out.",
         )  # fmt: skip
 
@@ -286,6 +289,10 @@ def _facts(witness: Witness, policy: Policy) -> Facts:
 def _way(rule: Rule) -> str:
     redaction = f" without finds of {', '.join(rule.redact)}" if rule.redact else ""
     return f"routes to {', '.join(rule.route)}{redaction}"
+
+
+def _handling(policy: Policy, outcome: int) -> tuple[object, object]:
+    return policy.on_interrupt_of(outcome), policy.hedge_of(outcome)
 
 
 def _listed(names: Sequence[str]) -> str:

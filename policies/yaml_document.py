@@ -80,6 +80,16 @@ class DocumentNode:
         """Whether it is a list."""
         return isinstance(self.node, yaml.SequenceNode)
 
+    @property
+    def is_number(self) -> bool:
+        """Whether YAML takes it for a number, be it one that ``number`` does not take."""
+        return isinstance(self.node, yaml.ScalarNode) and self._tag() in ("int", "float")
+
+    @property
+    def is_boolean(self) -> bool:
+        """Whether it is ``true`` or ``false``."""
+        return isinstance(self.node, yaml.ScalarNode) and self._tag() == "bool"
+
     def entries(self) -> dict[str, DocumentNode]:
         """The entries of a mapping with free keys, in the order of the file."""
         if not isinstance(self.node, yaml.MappingNode):

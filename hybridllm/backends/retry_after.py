@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 __all__ = ["retry_after_s"]
@@ -19,6 +20,9 @@ def retry_after_s(value: str, now_s: float) -> float | None:
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
     try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - now_s)
+        date = parsedate_to_datetime(value)
+        if date.tzinfo is None:  # it says -0000; dates in HTTP are in UTC, whatever the zone of this machine
+            date = date.replace(tzinfo=UTC)
+        return max(0.0, date.timestamp() - now_s)
     except (ValueError, TypeError, OverflowError, IndexError):
         return None

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from policies import CONNECTIVITY, DETECTORS, FACT_KINDS, OPERATORS, WEEKDAYS
 from policies.condition import SEVERAL
+from tests.policies.strategies import handling, rule_handling
 
 _LABELS = ("public", "internal", "private", "secret")
 _ZONES = ("cloud", "site", "lab")
@@ -52,6 +53,12 @@ def _conditions(draw):
 
 
 @st.composite
+def _handled(draw, keys):
+    """Keys that say how requests are handled, as the loader takes them, and now and then something else."""
+    return {key: draw(_mostly(st.just(value))) for key, value in draw(keys).items()}
+
+
+@st.composite
 def policy_documents(draw):
     """A policy as plain values; most of them load."""
     order = list(_LABELS[: draw(st.integers(2, 4))])
@@ -76,10 +83,16 @@ def policy_documents(draw):
             *([{"name": "own", "label": order[0], "words": ["x"]}] if draw(st.booleans()) else []),
         ],
         "rules": [
-            {"name": f"rule-{index}", "when": when, "route": draw(_mostly(route))}
+            {
+                "name": f"rule-{index}",
+                "when": when,
+                "route": draw(_mostly(route)),
+                **(draw(_handled(rule_handling())) if draw(st.integers(0, 3)) == 0 else {}),
+            }
             for index, when in enumerate(draw(st.lists(_conditions(), max_size=4)))
         ],
         "default": draw(_mostly(route)),
+        **(draw(_handled(handling())) if draw(st.booleans()) else {}),
     }
     for key in draw(st.lists(st.sampled_from(sorted(document)), max_size=1)):
         if draw(st.integers(0, 3)) == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import select
 import socket
@@ -11,6 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from email.utils import formatdate
 
 Behaviour = Callable[["Exchange"], None]
 
@@ -26,6 +28,7 @@ class Exchange:
         self.method, self.path, _ = lines[0].split(" ", 2)
         self.headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         self.json = json.loads(self.body) if self.body else None
+        self.keeps_open = False
 
     def send(self, data: bytes) -> None:
         self.connection.sendall(data)
@@ -37,7 +40,8 @@ class Exchange:
     def head(self, status: int = 200, headers: dict[str, str] | None = None) -> None:
         fields = {"Content-Type": "text/event-stream", **(headers or {})}
         lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-        self.send(f"HTTP/1.1 {status} Said\r\n{lines}Connection: close\r\n\r\n".encode("latin-1"))
+        last = "" if self.keeps_open else "Connection: close\r\n"
+        self.send(f"HTTP/1.1 {status} Said\r\n{lines}{last}\r\n".encode("latin-1"))
 
     def wait(self, seconds: float) -> None:
         """Wait, but not beyond the server's own end."""
@@ -45,7 +49,10 @@ class Exchange:
 
 
 class LoopbackServer:
-    """Each request gets the next behaviour; the last one goes on for ever. With ``tls`` it speaks HTTPS."""
+    """Each request gets the next behaviour; the last one goes on for ever. With ``tls`` it speaks HTTPS.
+
+    It can go down, so that connections are refused, and come up again on the same port.
+    """
 
     def __init__(self, *behaviours: Behaviour, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.behaviours = list(behaviours)
@@ -56,7 +63,6 @@ class LoopbackServer:
         self.stopping = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", port))
         self.port = int(self._socket.getsockname()[1])
-        self._socket.settimeout(0.05)
         self._threads: list[threading.Thread] = []
 
     @property
@@ -68,24 +74,51 @@ class LoopbackServer:
         return f"{'http' if self.tls is None else 'https'}://{host}:{self.port}/v1"
 
     def __enter__(self) -> LoopbackServer:
-        self._start(self._accept)
+        self._listen()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.stopping.set()
-        self._socket.close()
+        self.down()
         for thread in self._threads:
             thread.join(timeout=5)
 
-    def _start(self, target: Callable[..., None], *arguments: object) -> None:
+    def down(self) -> None:
+        """Refuse connections from now on; those that stand go on."""
+        listening, self._socket = self._socket, None
+        if listening is not None:
+            with contextlib.suppress(OSError):  # not every system wakes the one that waits there
+                listening.shutdown(socket.SHUT_RDWR)
+            self._listener.join(timeout=5)  # a socket that somebody waits at stays open
+            listening.close()
+
+    def up(self) -> None:
+        """Listen again, on the same port."""
+        if self._socket is None:
+            self._socket = socket.create_server(("127.0.0.1", self.port))
+            self._listen()
+
+    def wait_for_connections(self, count: int, timeout_s: float = 10.0) -> bool:
+        """Whether so many connections were accepted in time: the system accepts one before the server knows of it."""
+        ends_s = time.monotonic() + timeout_s
+        while self.connections < count and time.monotonic() < ends_s:
+            time.sleep(0.005)
+        return self.connections >= count
+
+    def _listen(self) -> None:
+        self._socket.settimeout(0.05)
+        self._listener = self._start(self._accept, self._socket)
+
+    def _start(self, target: Callable[..., None], *arguments: object) -> threading.Thread:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
         self._threads.append(thread)
         thread.start()
+        return thread
 
-    def _accept(self) -> None:
-        while not self.stopping.is_set():
+    def _accept(self, listening: socket.socket) -> None:
+        while self._socket is listening:
             try:
-                connection, _ = self._socket.accept()
+                connection, _ = listening.accept()
             except TimeoutError:
                 continue
             except OSError:
@@ -98,17 +131,20 @@ class LoopbackServer:
             connection.settimeout(5)
             if self.tls is not None:
                 connection = self.tls.wrap_socket(connection, server_side=True)
-            raw = b""
-            while b"\r\n\r\n" not in raw or len(raw) < _whole_length(raw):
-                piece = connection.recv(65536)
-                if not piece:
-                    return
-                self.received += piece
-                raw += piece
-            exchange = Exchange(connection, raw, self)
-            index = min(len(self.exchanges), len(self.behaviours) - 1)
-            self.exchanges.append(exchange)
-            self.behaviours[index](exchange)
+            while True:
+                raw = b""
+                while b"\r\n\r\n" not in raw or len(raw) < _whole_length(raw):
+                    piece = connection.recv(65536)
+                    if not piece:
+                        return
+                    self.received += piece
+                    raw += piece
+                exchange = Exchange(connection, raw, self)
+                index = min(len(self.exchanges), len(self.behaviours) - 1)
+                self.exchanges.append(exchange)
+                self.behaviours[index](exchange)
+                if not exchange.keeps_open:
+                    break
             if self.tls is not None:
                 connection.close()  # another object than the one that the block above closes
 
@@ -217,6 +253,87 @@ def reset(after: bytes | None = None) -> Behaviour:
         exchange.connection.close()
 
     return behave
+
+
+def kept(data: bytes, *, then_close: bool = False) -> Behaviour:
+    """These bytes as a body with a known end, on a connection that stays open for the next request, or only seems to."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.keeps_open = True
+        exchange.head(headers={"Content-Length": str(len(data))})
+        exchange.send(data)
+        exchange.keeps_open = not then_close
+
+    return behave
+
+
+def refused(code: int, name: str = "", headers: dict[str, str] | None = None, **more: object) -> Behaviour:
+    """A status with an error as OpenAI words it, whose message quotes what was asked."""
+
+    def behave(exchange: Exchange) -> None:
+        error = {"message": f"You said: {exchange.body.decode()}", "code": name or None, **more}
+        status(code, json.dumps({"error": error}).encode(), headers)(exchange)
+
+    return behave
+
+
+def busy(seconds: float, code: int = 429, *, as_date: bool = False) -> Behaviour:
+    """Come back in so many seconds."""
+
+    def behave(exchange: Exchange) -> None:
+        value = formatdate(time.time() + seconds, usegmt=True) if as_date else f"{seconds:g}"
+        refused(code, headers={"Retry-After": value})(exchange)
+
+    return behave
+
+
+def redirect(location: str, code: int = 307) -> Behaviour:
+    return status(code, headers={"Location": location})
+
+
+def login_page() -> Behaviour:
+    """What a captive portal answers in everybody's name."""
+    page = b"<!doctype html><title>Welcome to our network</title><form><input name=room></form>"
+    return stream(page, headers={"Content-Type": "text/html; charset=utf-8"})
+
+
+def late(seconds: float, *texts: str) -> Behaviour:
+    """The head at once, and the first token after so many seconds."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.head()
+        exchange.wait(seconds)
+        exchange.send(whole_stream(*(texts or ("Hello", " from", " afar."))))
+
+    return behave
+
+
+def delta(**fields: object) -> bytes:
+    """One chunk whose delta has these fields."""
+    return b"data: " + json.dumps({"choices": [{"index": 0, "delta": fields}]}).encode() + b"\n\n"
+
+
+EMPTY = delta(content="")
+THOUGHT = delta(reasoning_content="Hm.", content=None)
+
+
+def trickle(piece: bytes, wait_s: float = 0.05, *, beginning: bytes = b"") -> Behaviour:
+    """A beginning and then the same piece again and again, as long as anybody listens."""
+
+    def behave(exchange: Exchange) -> None:
+        exchange.head()
+        exchange.send(beginning)
+        while not exchange.server.stopping.is_set():
+            exchange.send(piece)
+            exchange.wait(wait_s)
+
+    return behave
+
+
+def bomb(mib: int = 64) -> Behaviour:
+    """A small body that would become a large one."""
+    squeezed = gzip.compress(bytes(mib << 20), compresslevel=1)
+    return stream(squeezed, headers={"Content-Encoding": "gzip"})
 
 
 def tunnel(port: int) -> Behaviour:

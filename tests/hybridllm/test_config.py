@@ -6,6 +6,7 @@ from hybridllm import HybridClient
 from hybridllm.config import load_config
 from hybridllm.errors import ConfigError, PolicyError
 from hybridllm.testing import ScriptedBackend
+from policies import Limits, Retries, parse_policy
 
 POLICY = "version: 1\nname: mine\nlabels: {order: [public, private], unlabeled: private}\nzones: {cloud: public}\ndefault: [local]\n"
 
@@ -42,6 +43,32 @@ def test_a_whole_file(write, tmp_path, monkeypatch):
         assert client.offline
         assert client.remote == remote
         assert client.chat.completions.create(messages=[{"role": "user", "content": "x"}]).route.policy == "mine"
+
+
+PATIENT = POLICY + "limits: {connect_s: 7, first_token_s: 8, gap_s: 9}\nretries: {most: 4, budget: 0.5}\n"
+
+
+@pytest.mark.parametrize(
+    ("said", "limits", "most"),
+    [
+        ("", Limits(7, 8, 9), 4),
+        ("  connect_timeout_s: 0.5\n", Limits(0.5, 8, 9), 4),
+        ("  first_token_timeout_s: 1\n", Limits(7, 1, 9), 4),
+        ("  gap_timeout_s: 1.5\n", Limits(7, 8, 1.5), 4),
+        ("  max_retries: 0\n", Limits(7, 8, 9), 0),
+    ],
+)
+def test_what_a_remote_says_of_patience_stands_above_the_policy(write, said, limits, most):
+    remote = load_config(write(REMOTE + said))["remote"]
+    policy = parse_policy(PATIENT)
+    assert remote.limits_under(policy) == limits
+    assert remote.retries_under(policy) == Retries(most, 0.5)
+
+
+def test_how_much_the_engine_takes_is_a_number(write):
+    assert load_config(write("max_waiting: 3\nmemory_mib: 900\n")) == {"max_waiting": 3, "memory_mib": 900}
+    with pytest.raises(ConfigError, match="whole number"):
+        load_config(write("memory_mib: 0.5\n"))
 
 
 def test_a_tilde_is_the_users_home(write, tmp_path, monkeypatch):

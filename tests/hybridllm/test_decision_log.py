@@ -35,7 +35,7 @@ def route_of(decision, *attempts, **more):
 
 def entry(policy=POLICY, facts=FACTS, usage=USAGE, **more):
     decision = decide(policy, facts)
-    attempt = Attempt(place="local", outcome="served", started_s=0.25, duration_s=1.5)
+    attempt = Attempt(place="local", outcome="served", started_s=0.25, duration_s=1.5, ttft_ms=350.0)
     route = route_of(decision, attempt, ttft_ms=600.0, tokens_per_s=10.0)
     return entry_of(policy, facts, decision, route, usage, request_id="chatcmpl-1", **more)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from hybridllm import AsyncHybridClient, load_policy
-from hybridllm.errors import CannotServe, DeadlineExceeded, RemoteError, StreamInterrupted
+from hybridllm.errors import Cancelled, CannotServe, DeadlineExceeded, RemoteError, StreamInterrupted
 from hybridllm.testing import ScriptedBackend, ScriptedReply
 from tests.hybridllm.faces import text_of
 from tests.hybridllm.loopback import answer, chunk, reset, stalls_after, status, stream
@@ -223,3 +223,30 @@ def test_whole_answers_that_both_fail_name_both(broken, question):
         client.create(messages=question, **PUBLIC)
     assert "remote:" in str(caught.value)
     assert "local:" in str(caught.value)
+
+
+# ---- the end of the client ----
+
+
+def test_closing_the_client_in_mid_answer_ends_it_in_the_same_way_in_both_faces(face, question):
+    client = face(local=ScriptedBackend(lambda _: ScriptedReply(WHOLE, token_s=0.05)))
+    if client.name == "blocking":
+        opened = client.client.chat.completions.create(messages=question, stream=True)
+        next(opened)
+        client.close()
+        with pytest.raises(Cancelled, match="closed"):
+            list(opened)
+        return
+
+    async def go():
+        opened = await client.client.chat.completions.create(messages=question, stream=True)
+        await anext(opened)
+        waiting = asyncio.create_task(opened.get_final_completion())
+        whole = asyncio.create_task(client.client.chat.completions.create(messages=question))
+        await asyncio.sleep(0.01)
+        await client.client.close()
+        for one in (waiting, whole):
+            with pytest.raises(Cancelled, match="closed before"):
+                await one
+
+    client._runner.run(go())

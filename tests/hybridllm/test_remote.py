@@ -1,6 +1,7 @@
 """The remote against a real server on loopback that misbehaves: a whole answer or a clean error, never a cut one."""
 
 import gzip
+import asyncio
 import json
 import logging
 import time
@@ -9,22 +10,34 @@ from email.utils import formatdate
 import pytest
 
 import hybridllm.connectivity
-from hybridllm.errors import CannotServe, StreamInterrupted
+from hybridllm.errors import CannotServe, RemoteError, RemoteUnreachable, StreamInterrupted
 from hybridllm.testing import ScriptedBackend
+from policies import Limits, Retries
 from tests.hybridllm.faces import text_of
 from tests.hybridllm.loopback import (
     DONE,
+    EMPTY,
+    THOUGHT,
     USAGE,
+    LoopbackServer,
     answer,
+    bomb,
     chunk,
+    delta,
     free_port,
+    kept,
+    late,
+    login_page,
+    redirect,
     reset,
     silent,
     stalls_after,
     status,
     stream,
+    trickle,
     whole_stream,
 )
+from tests.hybridllm.remote_harness import Asker
 
 SSE_ERROR = b'event: error\ndata: {"error": {"message": "the canary text", "code": "overloaded"}}\n\n'
 PUBLIC = {"privacy": "public"}
@@ -523,3 +536,154 @@ def test_a_count_that_is_none_is_not_taken_for_one(face, serve, remote_at):
     made = face(policy="cloud-assist", remote=remote_at(server))
     reply = made.final(messages=[{"role": "user", "content": "x"}], privacy="public")
     assert (reply.route.served_by, reply.usage) == ("remote", None)
+
+
+# ---- one remote, without a client: how long it may take ----
+
+
+@pytest.fixture
+def asked(serve):
+    """Asks a remote with these behaviours once."""
+
+    def ask(*behaviours, limits=None, **call):
+        server = serve(*behaviours)
+        with Asker(server, limits=limits or Limits(1.0, 0.5, 0.3), retries=Retries(most=0)) as asker:
+            answered = asker.ask(**call)
+            assert asker.backend.idle
+            answered.connectivity = asker.connectivity.state
+            return answered
+
+    return ask
+
+
+def test_a_first_token_that_is_late_but_in_time(asked):
+    assert asked(late(0.2, "At last."), limits=Limits(1.0, 5.0, 0.3)).text == "At last."
+
+
+@pytest.mark.parametrize("behaviour", [silent(), late(30.0), trickle(b": still here\n\n"), trickle(EMPTY)])
+def test_silence_ends_at_the_first_tokens_limit_however_long_a_connection_may_take(asked, behaviour):
+    answered = asked(behaviour, limits=Limits(connect_s=30.0, first_token_s=0.3, gap_s=30.0))
+    assert str(answered.error) == "The remote gave no token within 0.3 s. Try again later."
+    assert 0.3 <= answered.took_s < 5
+    assert answered.connectivity == "degraded"
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_thoughts_end_after_a_multiple_of_the_first_tokens_limit(asked, whole):
+    answered = asked(trickle(THOUGHT, 0.02), limits=Limits(1.0, 0.1, 5.0), whole=whole)
+    assert "thought for 0.6 s and gave no answer" in str(answered.error)
+    assert 0.6 <= answered.took_s < 5
+
+
+def test_thoughts_that_stop_end_after_a_gap(asked):
+    answered = asked(stalls_after(THOUGHT), limits=Limits(1.0, 30.0, 0.2))
+    assert "fell silent before its answer" in str(answered.error)
+    assert answered.took_s < 5
+
+
+@pytest.mark.parametrize("piece", [EMPTY, THOUGHT])
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_answer_without_text_in_its_middle_ends_after_a_multiple_of_the_gap(asked, piece, whole):
+    behaviour = trickle(piece, 0.02, beginning=chunk("So"))
+    answered = asked(behaviour, limits=Limits(1.0, 5.0, 0.1), whole=whole)
+    assert (answered.text, answered.finished) == ("So", None)
+    assert "gave no text in the middle of its answer for 0.6 s" in str(answered.error)
+    assert 0.6 <= answered.took_s < 5
+
+
+def test_a_connection_that_nobody_accepts_is_no_connection(asked, monkeypatch):
+    async def silent_resolver(loop, *arguments, **more):
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(asyncio.base_events.BaseEventLoop, "getaddrinfo", silent_resolver)
+    with Asker(base_url="https://llm.example/v1", limits=Limits(0.2, 30.0, 5.0), retries=Retries(most=0)) as asker:
+        answered = asker.ask()
+        assert isinstance(answered.error, RemoteUnreachable)
+        assert answered.took_s < 5
+        assert asker.connectivity.state == "offline"
+
+
+END = chunk(finish="stop")
+AFTER_THE_END = {
+    "cut": stream(chunk("Whole.") + END),
+    "reset": reset(after=chunk("Whole.") + END),
+    "stall": stalls_after(chunk("Whole.") + END),
+    "trickle": trickle(EMPTY, beginning=chunk("Whole.") + END),
+    "a body without end": trickle(b": \n\n", 0.001, beginning=chunk("Whole.") + END + DONE),
+    "a body that is too short": lambda exchange: (
+        exchange.head(headers={"Content-Length": "99999"}),
+        exchange.send(chunk("Whole.") + END),
+    ),
+    "kept": kept(whole_stream("Whole.")),
+}
+
+
+@pytest.mark.parametrize("behaviour", AFTER_THE_END.values(), ids=AFTER_THE_END.keys())
+def test_what_happens_after_the_end_takes_nothing_from_a_whole_answer(asked, behaviour):
+    answered = asked(behaviour)
+    assert (answered.error, answered.text, answered.finished.reason) == (None, "Whole.", "stop")
+    assert answered.took_s < 5
+    assert answered.connectivity == "online"
+
+
+def test_a_body_that_is_too_short_is_cut_where_no_end_was_said(asked):
+    answered = asked(lambda exchange: (exchange.head(headers={"Content-Length": "999"}), exchange.send(chunk("Half"))))
+    assert (answered.text, answered.finished) == ("Half", None)
+    assert "broke" in str(answered.error)
+
+
+@pytest.mark.parametrize(
+    "behaviour",
+    [login_page(), redirect("http://login.example/"), status(511), stream(b"", headers={"Content-Type": "text/html"})],
+)
+def test_somebody_who_answers_in_the_remotes_name(asked, behaviour):
+    answered = asked(behaviour)
+    assert isinstance(answered.error, RemoteError)
+    assert answered.connectivity == "captive"
+
+
+def test_a_bomb_is_not_unpacked(asked):
+    answered = asked(bomb())
+    assert "compressed" in str(answered.error)
+    assert answered.text == ""
+
+
+@pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/octet-stream", "canary canary"])
+def test_another_content_type_is_no_answer(asked, kind):
+    answered = asked(stream(whole_stream("a"), headers={"Content-Type": kind}))
+    assert "instead of a stream of events" in str(answered.error)
+    assert "canary" not in str(answered.error)
+    assert answered.connectivity == "degraded"
+
+
+def test_every_character_may_be_split(asked):
+    text = "grüße 你好 🙂 \u2028"
+    assert asked(stream(whole_stream(text), piece=1)).text == text
+
+
+@pytest.mark.parametrize("end", ["cut", "reset"])
+def test_a_stream_that_ends_after_any_token_is_never_taken_for_whole(serve, end):
+    tokens = [chunk(f"{index} ") for index in range(12)]
+    for count in range(len(tokens) + 1):
+        sent = b"".join(tokens[:count])
+        server = serve(stream(sent) if end == "cut" else reset(after=sent))
+        with Asker(server, retries=Retries(most=0)) as asker:
+            answered = asker.ask()
+        assert answered.finished is None
+        assert isinstance(answered.error, RemoteError)
+        assert "".join(f"{index} " for index in range(count)).startswith(answered.text)
+
+
+def test_a_server_that_goes_down_and_comes_back_on_the_same_port():
+    with LoopbackServer(answer("Here.")) as server, Asker(server, retries=Retries(most=0)) as asker:
+        assert asker.ask().text == "Here."
+        server.down()
+        assert isinstance(asker.ask().error, RemoteUnreachable)
+        server.up()
+        assert asker.ask().text == "Here."
+
+
+def test_a_chunk_with_several_choices_or_none(asked):
+    both = b'data: {"choices": [{"delta": {"content": "a"}}, {"delta": {"content": "b"}}]}\n\n'
+    answered = asked(stream(b'data: {"choices": []}\n\n' + both + delta(content="c") + END + DONE))
+    assert answered.text == "abc"

@@ -1,4 +1,4 @@
-"""What is measured: memory, connectivity, latency, and the facts that come of it."""
+"""What is measured: memory, and the facts that come of all measurements."""
 
 import asyncio
 from pathlib import Path
@@ -8,96 +8,16 @@ import pytest
 import hybridllm.signals
 from hybridllm import HybridClient, load_policy
 from hybridllm.assessment import label_request
-from hybridllm.backends.retry_after import retry_after_s
 from hybridllm.backends.sse import server_events
 from hybridllm.connectivity import Connectivity
-from hybridllm.errors import RemoteError
+from hybridllm.errors import BadRequest, RemoteError
 from hybridllm.label_memory import LabelMemory
-from hybridllm.latency import Latency, MovingEstimate
 from hybridllm.memory import accelerator_headroom_mib, cgroup_headroom_mib, system_headroom_mib
 from hybridllm.remote import Remote
 from hybridllm.signals import Signals, estimated_tokens
 from hybridllm.testing import ScriptedBackend
 from hybridllm.types import ChatRequest
-
-
-class Clock:
-    def __init__(self):
-        self.now_s = 1000.0
-
-    def __call__(self):
-        return self.now_s
-
-
-@pytest.fixture
-def clock():
-    return Clock()
-
-
-def test_connectivity_learns_from_traffic(clock):
-    connectivity = Connectivity(clock=clock)
-    assert connectivity.state is None
-    assert connectivity.needs_probe
-    connectivity.note_success()
-    assert (connectivity.state, connectivity.needs_probe) == ("online", False)
-    clock.now_s += 61
-    assert (connectivity.state, connectivity.needs_probe) == ("online", True)
-    connectivity.note_unreachable()
-    assert (connectivity.state, connectivity.needs_probe) == ("offline", False)
-    clock.now_s += 4
-    assert connectivity.needs_probe
-    connectivity.note_probe(True)
-    assert connectivity.state == "online"
-    connectivity.note_probe(False)
-    assert connectivity.state == "offline"
-
-
-@pytest.mark.parametrize(("note", "state"), [("note_captive", "captive"), ("note_trouble", "degraded")])
-def test_an_empty_connection_does_not_end_trouble_but_time_does(clock, note, state):
-    connectivity = Connectivity(clock=clock)
-    getattr(connectivity, note)()
-    connectivity.note_probe(True)
-    assert connectivity.state == state
-    clock.now_s += 31
-    assert connectivity.state is None
-    connectivity.note_probe(True)
-    assert connectivity.state == "online"
-
-
-def test_an_operator_who_says_offline_is_believed(clock):
-    connectivity = Connectivity(offline=True, clock=clock)
-    connectivity.note_success()
-    assert (connectivity.state, connectivity.needs_probe) == ("offline", False)
-
-
-def test_estimates_move_and_are_forgotten(clock):
-    estimate = MovingEstimate(clock)
-    assert estimate.value is None
-    estimate.add(100)
-    assert estimate.value == 100
-    for _ in range(30):
-        estimate.add(200)
-    assert 199 < estimate.value < 200
-    clock.now_s += 1000
-    assert estimate.value is None
-    estimate.add(50)
-    assert estimate.value == 50
-
-
-def test_latency_of_a_place(clock):
-    latency = Latency(clock)
-    assert latency.expected_s(10) is None
-    latency.note_first_token(500)
-    assert latency.expected_s(1) == 0.5
-    assert latency.expected_s(10) is None
-    latency.note_speed(2, 1.0)
-    assert latency.tokens_per_s is None
-    latency.note_speed(20, 1.0)
-    assert latency.expected_s(101) == 0.5 + 100 / 20
-    latency.note_failure(100)
-    assert latency.ttft_ms == 500
-    latency.note_failure(10_000)
-    assert latency.ttft_ms > 500
+from policies import WEEKDAYS
 
 
 def group(folder, limit, usage, inactive, version=2):
@@ -189,6 +109,113 @@ def test_facts_come_from_what_was_read():
     assert (facts.local_meets_deadline, facts.remote_meets_deadline) == (False, True)
 
 
+def test_the_devices_first_token_is_this_requests_own():
+    waiting_s = [None]
+    signals = Signals(ScriptedBackend([]), None, Connectivity(), offline=False, local_queue_s=lambda: waiting_s[0])
+    assert signals.facts(labelled()).local_ttft_ms is None
+    signals.latency["local"].note_first_token(700)
+    waiting_s[0] = 2.0
+    assert signals.facts(labelled()).local_ttft_ms == 2700
+    for tokens in (100, 400, 1000):
+        signals.device_latency.note_first_token(50 + 2.0 * tokens, tokens)
+    facts = signals.facts(labelled(), local_prompt_tokens=300)
+    assert facts.local_ttft_ms == pytest.approx(2000 + 50 + 600)
+    assert facts.prompt_tokens == 300
+    waiting_s[0] = None
+    signals.latency["local"].note_speed(50, 1.0)
+    facts = signals.facts(labelled(max_tokens=51), deadline_s=1.7, local_prompt_tokens=300)
+    assert (facts.local_ttft_ms, facts.local_meets_deadline) == (pytest.approx(650), True)
+    assert signals.facts(labelled(max_tokens=51), deadline_s=1.6, local_prompt_tokens=300).local_meets_deadline is False
+
+
+# ---- what a program measures ----
+
+
+class Program:
+    """A program's function for facts, whose next answers a test sets."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def __call__(self):
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+def signals_of(program):
+    return Signals(ScriptedBackend([]), None, Connectivity(), offline=False, measured_by_program=program)
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"label": "public"}, "'label' is not a fact that a program can measure"),
+        ({"no_fact": 1}, "'no_fact' is not a fact"),
+        ({5: 1}, "A int is not a fact"),
+        ({"budget_left": "canary"}, "'budget_left' is a str that is no number"),
+        ({"budget_left": True}, "'budget_left' is a bool that is no number"),
+        ({"local_ready": 1}, "'local_ready' is a int that is no boolean"),
+        ({"connectivity": "canary"}, "'connectivity' is a str that is no connectivity"),
+        ({"weekday": "Monday"}, "'weekday' is a str that is no weekday"),
+        ({"time_of_day": "7:30"}, "'time_of_day' is a str that is no time"),
+        (None, "returned NoneType, expected a mapping"),
+        (["canary"], "returned list, expected a mapping"),
+    ],
+)
+def test_what_is_no_fact_is_a_mistake_when_the_client_is_made_and_unknown_later(given, problem, caplog):
+    with pytest.raises(BadRequest, match=problem) as raised:
+        signals_of(Program(given))
+    assert raised.value.field == "facts"
+    signals = signals_of(Program({"budget_left": 3}, given))
+    known = signals.facts(labelled()) if isinstance(given, dict) else None
+    for _ in range(3):
+        facts = signals.facts(labelled())
+        assert facts.budget_left is None
+        assert facts.local_ready is True
+        assert known is None or facts.weekday == known.weekday
+    assert caplog.text.count(problem) == 1
+    assert "canary" not in caplog.text + str(raised.value)
+
+
+def test_of_what_a_program_gives_only_what_is_wrong_is_left_out():
+    signals = signals_of(Program({}, {"budget_left": 2.5, "weekday": "someday", "connectivity": None, "nonsense": 1}))
+    facts = signals.facts(labelled())
+    assert (facts.budget_left, facts.connectivity) == (2.5, None)
+    assert facts.weekday in WEEKDAYS
+
+
+def test_a_program_that_fails_costs_no_answer_and_is_logged_once_for_each_failure(caplog):
+    program = Program(
+        ValueError("canary"), ValueError("canary"), KeyError("canary"), {"budget_left": 1}, OSError("canary")
+    )
+    signals = signals_of(program)
+    known = [signals.facts(labelled()).budget_left for _ in range(6)]
+    assert known == [None, None, 1, None, None, None]
+    for name in ("ValueError", "KeyError", "OSError"):
+        assert caplog.text.count(f"failed with {name} at test_signals.py:") == 1
+    assert "canary" not in caplog.text
+
+
+def test_a_program_that_fails_in_ever_new_ways_does_not_fill_the_log(caplog):
+    signals = signals_of(Program({}, {f"wrong_{index}": 1 for index in range(500)}))
+    assert signals.facts(labelled()).budget_left is None
+    assert len(caplog.records) == 32
+
+
+def test_what_ends_a_program_is_not_held_up():
+    with pytest.raises(KeyboardInterrupt):
+        signals_of(Program({}, KeyboardInterrupt())).facts(labelled())
+
+
+def test_a_client_answers_whatever_its_facts_do():
+    program = Program({}, RuntimeError("canary"))
+    with HybridClient(local=ScriptedBackend(["Here."]), policy="kiosk", facts=program) as client:
+        reply = client.chat.completions.create(messages=[{"role": "user", "content": "x"}])
+        assert reply.choices[0].message.content == "Here."
+
+
 def test_a_counter_that_cannot_be_read_is_unknown_and_the_device_answers(monkeypatch):
     def hidden():
         raise PermissionError("/proc/meminfo")
@@ -212,17 +239,6 @@ def test_an_offline_client_has_an_unavailable_remote():
 def test_estimated_tokens():
     assert estimated_tokens(ask("a" * 400)) == 104
     assert estimated_tokens(ask("你好")) == 6
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [
-        ("5", 5.0), (" 0 ", 0.0), ("", None), ("soon", None), ("-1", None), ("1.5", None), ("9" * 20, None),
-        ("Thu, 01 Jan 1970 00:00:30 GMT", 20.0), ("Thu, 01 Jan 1970 00:00:05 GMT", 0.0), ("Thu, 99 Jan", None),
-    ],
-)  # fmt: skip
-def test_retry_after(value, seconds):
-    assert retry_after_s(value, now_s=10.0) == seconds
 
 
 def events_of(data, step):

@@ -71,9 +71,22 @@ def _changes(document):
         elif document.get("detectors") and rule["route"] != ["local"]:
             names = [it if isinstance(it, str) else it["name"] for it in document["detectors"]]
             yield f"redact in rule {at}", _put(lambda it, at=at: it["rules"][at], "redact", names[:1])
+        if len(rule["route"]) == 2:
+            yield f"hedge in rule {at}", _put(lambda it, at=at: it["rules"][at], "hedge", {"after": 0.5})
     yield from _of_route("the default", lambda it: it, "default", document["default"])
+    yield from _of_handling(document)
     for at in range(len(document.get("guarantees", []))):
         yield f"drop guarantee {at}", _drop(lambda it: it["guarantees"], at)
+
+
+def _of_handling(document):
+    """None of these changes who may see a request."""
+    yield "restart on an interruption", _put(lambda it: it, "on_interrupt", "restart")
+    yield "hedge after a moment", _put(lambda it: it, "hedge", {"after": 0.001, "budget": 1})
+    yield "ten retries", _put(lambda it: it, "retries", {"most": 10, "budget": 1})
+    for key in ("limits", "on_interrupt", "hedge"):
+        if key in document:
+            yield f"drop {key}", _drop(lambda it: it, key)
 
 
 def _of_labels(document):

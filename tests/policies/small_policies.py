@@ -1,8 +1,10 @@
-"""Draws small policies as documents, with everything in them that decides what may leave."""
+"""Draws small policies as documents, with everything in them that decides what may leave, and now and then what does not."""
 
 from __future__ import annotations
 
 from hypothesis import strategies as st
+
+from tests.policies import strategies
 
 LABELS = ("l0", "l1", "l2")
 TAGS = ("faq", "health")
@@ -80,6 +82,8 @@ def documents(draw):
         rule = {"name": f"rule-{at}", "when": draw(conditions(labels, names)), "route": draw(route)}
         if names and rule["route"] != ["local"] and draw(st.booleans()):
             rule["redact"] = draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+        if len(rule["route"]) == 2 and draw(st.integers(0, 3)) == 0:
+            rule |= draw(strategies.rule_handling())
         rules.append(rule)
     document = {
         "version": 1,
@@ -94,6 +98,8 @@ def documents(draw):
         "rules": rules,
         "default": draw(route),
     }
+    if draw(st.integers(0, 3)) == 0:
+        document |= draw(strategies.handling())
     if zones and draw(st.booleans()):
         never = draw(st.lists(st.sampled_from(sorted(zones)), min_size=1, unique=True))
         document["guarantees"] = [{"name": "promise", "when": draw(conditions(labels, names)), "never": never}]

@@ -12,10 +12,12 @@ from jsonschema import Draft202012Validator
 
 import policies
 from policies import DETECTORS, FACT_KINDS, OPERATORS, PolicyFileError, parse_policy, preset_names
-from policies.json_schema import FACT_WORDS, OPERATOR_WORDS, policy_schema, policy_schema_json
+from policies.handling_keys import HANDLING_KEYS, RANGES
+from policies.json_schema import FACT_WORDS, HANDLING_WORDS, OPERATOR_WORDS, policy_schema, policy_schema_json
 from policies.schema import ADDRESSES
 from tests.docs.pages import all_blocks
 from tests.policies import strategies
+from tests.policies.test_handling import MISTAKES_IN_HANDLING, WITH_HANDLING
 from tests.policies.test_loader import KIOSK, MISTAKES, MISTAKES_IN_NEWER_KEYS, WITH_EVERYTHING
 
 FOLDER = Path(policies.__file__).parent
@@ -95,6 +97,10 @@ def test_every_key_is_described():
                 described += 1
     assert described >= 9 + 3 + len(FACT_KINDS)
     assert FACT_WORDS.keys() == FACT_KINDS.keys()
+    assert HANDLING_WORDS.keys() == {
+        *HANDLING_KEYS,
+        *(f"{group}.{name}" for group, keys in RANGES.items() for name in keys),
+    }
     assert OPERATOR_WORDS.keys() == {operator for operators in OPERATORS.values() for operator in operators}
 
 
@@ -105,6 +111,21 @@ def test_it_completes_facts_operators_detectors_and_addresses():
         assert set(schema["$defs"][f"{kind}_condition"]["then"]["properties"]) == set(operators)
     text = policy_schema_json()
     assert all(f'"{word}"' in text for word in (*DETECTORS, *ADDRESSES))
+
+
+def test_the_defaults_that_it_shows_are_those_that_hold():
+    schema = policy_schema()["properties"]
+    said = {
+        group: {name: key["default"] for name, key in schema[group]["properties"].items()}
+        for group in RANGES
+        if group != "hedge"
+    }
+    said["hedge"] = {name: key["default"] for name, key in schema["hedge"]["then"]["properties"].items()}
+    shown = parse_policy(f"{KIOSK}\n{json.dumps(said)[1:-1].replace('}, ', '}' + chr(10))}")
+    silent = parse_policy(f"{KIOSK}\nhedge: {{}}")
+    assert shown == silent
+    assert schema["hedge"]["default"] is False
+    assert schema["on_interrupt"]["default"] == parse_policy(KIOSK).on_interrupt
 
 
 def test_places_of_your_own_may_be_routes():
@@ -126,11 +147,16 @@ def test_the_policies_of_the_pages_pass(block):
 
 def test_a_policy_with_every_key_passes():
     assert not findings(WITH_EVERYTHING)
+    assert not findings(WITH_HANDLING)
 
 
 @pytest.mark.parametrize(
     ("whole", "mistake"),
-    [(KIOSK, mistake) for mistake in MISTAKES] + [(WITH_EVERYTHING, mistake) for mistake in MISTAKES_IN_NEWER_KEYS],
+    [
+        *((KIOSK, mistake) for mistake in MISTAKES),
+        *((WITH_EVERYTHING, mistake) for mistake in MISTAKES_IN_NEWER_KEYS),
+        *((WITH_HANDLING, mistake) for mistake in MISTAKES_IN_HANDLING),
+    ],
 )
 def test_a_mistake_that_a_schema_can_express_fails(whole, mistake):
     old, new, *_ = mistake
@@ -196,6 +222,10 @@ def test_an_unknown_key_anywhere_fails_in_both(data):
     value = yaml.safe_load(WITH_EVERYTHING)
     mappings = [value, value["labels"], value["zones"]["site"], value["detectors"][1], value["rules"][0]]
     mappings += [value["rules"][0]["when"], value["guarantees"][0]]
+    handled = yaml.safe_load(WITH_HANDLING)
+    value |= {key: handled[key] for key in HANDLING_KEYS}
+    value["rules"][0]["hedge"] = {}
+    mappings += [value[key] for key in HANDLING_KEYS if key != "on_interrupt"] + [value["rules"][0]["hedge"]]
     data.draw(st.sampled_from(mappings))[data.draw(st.sampled_from(("nmae", "wehn", "x")))] = "local"
     text = yaml.safe_dump(value)
     assert findings(text)

@@ -27,8 +27,11 @@ rules:
   - {name: no-network, when: {connectivity: [offline, captive]}, route: [local]}
   - {name: staff-must-wait, when: {tags: staff, local_ready: true}, route: [local]}
   - {name: names-a-project, when: {detected: project}, route: [remote, local], redact: [project]}
-  - {name: slow, when: {local_ttft_ms: {gt: 1500}, label: {lt: private}}, route: [remote, local]}
+  - {name: slow, when: {local_ttft_ms: {gt: 1500}, label: {lt: private}}, route: [remote, local], on_interrupt: restart}
 default: [local]
+limits: {connect_s: 1, first_token_s: 4}
+on_interrupt: error
+hedge: {after: p90}
 guarantees:
   - {name: health-stays, when: {tags: health}, never: [cloud, site]}
   - {name: staff-stays-in-the-house, when: {tags: staff}, never: [cloud]}
