@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ALLOWED_OF_THE_ENGINE = {"client", "content", "protocol", "errors", "options", "events"}
+ALLOWED_OF_THE_ENGINE = {"client", "content", "protocol", "errors", "options", "events", "memory"}
 REACHES_THE_NETWORK = {
     "httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "socket", "_socket", "ssl", "_ssl", "socketserver",
     "http.client", "http.server", "urllib.request", "urllib3", "requests", "aiohttp", "anyio", "trio", "socksio",
@@ -33,6 +33,9 @@ EGRESS = {
     "transport.py": ({"httpcore", "httpx", "ssl"}, {"connect_tcp"}),
     "trust.py": ({"ssl"}, set()),
 }
+
+# The server listens and reaches nobody: h11 only reads bytes, and the one socket is systemd's, on this machine.
+SERVER = {"http_protocol.py": ({"h11"}, set()), "notify.py": ({"socket"}, set())}
 
 
 def modules(package):
@@ -104,17 +107,23 @@ def network_calls(tree, path):
 
 
 def test_only_the_egress_package_can_reach_a_network():
-    seen = {}
+    seen, listening = {}, {}
     for package in ("hybridllm", "policies"):
         for path, tree in modules(package):
             network = reaches(imported(tree, path), REACHES_THE_NETWORK)
             calls = network_calls(tree, path)
             if path.parent == ROOT / "hybridllm" / "egress":
                 seen[path.name] = (network, calls)
+            elif path.parent == ROOT / "hybridllm" / "server" and network | calls:
+                listening[path.name] = (network, calls)
             else:
                 assert not network, path
                 assert not calls, path
     assert seen == EGRESS
+    assert listening == SERVER
+    notify = (ROOT / "hybridllm" / "server" / "notify.py").read_text(encoding="utf-8")
+    assert "AF_UNIX" in notify
+    assert "AF_INET" not in notify
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ class Plan:
     """What the next exchanges do; the last one is repeated."""
 
     steps: list[str] = field(default_factory=lambda: ["answer"])
-    """``answer``, ``echo``, ``cut``, ``reset``, ``redirect``, ``html`` or a status such as ``503``."""
+    """``answer``, ``late``, ``echo``, ``cut``, ``reset``, ``redirect``, ``html`` or a status such as ``503``."""
 
     says: str = "Hello."
     """The answer."""
@@ -63,7 +63,7 @@ class FakeCloud:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         kept = bytearray()
         self.recorded.append(kept)
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
             head = b""
             while not head.endswith(b"\r\n\r\n"):
                 line = await reader.readline()
@@ -115,6 +115,8 @@ class FakeCloud:
             if step == "echo":
                 said = json.loads(body)["messages"][-1]["content"]
                 text = f"{text} {said}" if isinstance(said, str) else text
+            if step == "late":
+                await asyncio.sleep(0.02)
             send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
             half = len(text) // 2
             for piece in (text[:half], text[half:]):

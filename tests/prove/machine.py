@@ -7,7 +7,9 @@ arrived. What may arrive is worked out here from scratch, in the words of the do
 - a request may leave only if the join of everything that is said about any part of it is not above the zone's ceiling and
   is not the top label, under the policy that it began with and under any that came into force before its bytes left;
 - an answer has the label of its request, in whichever form it comes back later; so has a message that was labelled;
-- what a detector finds arrives only where its label may, or as a placeholder where a rule says so.
+- what a detector finds arrives only where its label may, or as a placeholder where a rule says so;
+- what the device has said of an answer that broke off arrives only where the whole request may, and what it found out by itself
+  only where that may.
 """
 
 from __future__ import annotations
@@ -61,6 +63,12 @@ class Tally:
     reloads: int = 0
     """Policies that came into force while a request was under way."""
 
+    hedged: int = 0
+    """Requests for which a second place was asked because the first was late."""
+
+    continued: int = 0
+    """Answers of the device that broke off and went on at the server."""
+
     redacted: int = 0
     """Requests that arrived with placeholders."""
 
@@ -90,17 +98,25 @@ def policy_texts(draw: Any) -> str:
     ]
     if "email" in detectors and draw(st.booleans()):
         rules.insert(0, "  - {name: redacting, when: {detected: email}, route: [remote, local], redact: [email]}\n")
+    # Nothing is left alone for long here, or little would be tried.
+    handling = "breaker: {failures: 100, open_s: 0.01, successes: 1}\nretries: {most: 2, budget: 1}\n"
+    handling += draw(st.sampled_from(["", "", "hedge: {after: 0.002, budget: 1}\n"]))
+    handling += f"on_interrupt: {draw(st.sampled_from(['continue', 'continue', 'restart', 'error']))}\n"
     return (
         f"version: 1\nname: drawn\nlabels: {{order: [{', '.join(ORDER)}], unlabeled: {draw(LABELS)}, "
         f"tags: {{{', '.join(f'{tag}: {label}' for tag, label in tags.items())}}}}}\n"
         f"zones: {{cloud: {{ceiling: {draw(ZONE_CEILINGS)}}}, site: {{ceiling: {draw(ZONE_CEILINGS)}}}}}\n"
-        f"detectors: {detectors}\n" + ("rules:\n" + "".join(rules) if rules else "") + f"default: {draw(route)}\n"
+        f"detectors: {detectors}\n"
+        + handling
+        + ("rules:\n" + "".join(rules) if rules else "")
+        + f"default: {draw(route)}\n"
     )
 
 
 labels = st.none() | LABELS
 steps = st.lists(
-    st.sampled_from(["answer", "echo", "cut", "reset", "redirect", "html", "503", "429", "400", "401"]),
+    # 401 less often: a key that was refused is not shown again for a long while.
+    st.sampled_from([*["answer", "echo", "cut", "late", "reset", "redirect", "html", "503", "429", "400"] * 4, "401"]),
     min_size=1,
     max_size=3,
 )
@@ -195,24 +211,26 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
             text=policy_texts(),
             zone=st.sampled_from(["cloud", "site"]),
             floor=st.none() | st.sampled_from(ORDER[1:]),
+            continues=st.booleans(),
         )
-        def begin(self, seed: int, text: str, zone: str, floor: str | None) -> None:
+        def begin(self, seed: int, text: str, zone: str, floor: str | None, continues: bool) -> None:
             self.runner = asyncio.Runner()
             self.aviary, self.planted = Aviary(seed), 0
             self.known: list[Known] = []
             self.zone, self.floor = zone, floor
             self.cloud = FakeCloud()
             self.replies: list[str | ScriptedReply | BaseException] = []
-            self.runner.run(self.open(text))
+            self.runner.run(self.open(text, continues))
 
-        async def open(self, text: str) -> None:
+        async def open(self, text: str, continues: bool) -> None:
             await self.cloud.start()
             remote = Remote(
                 base_url=self.cloud.base_url, model="m", api_key="sk-key", zone=self.zone, max_retries=2,
                 connect_timeout_s=2, first_token_timeout_s=5, gap_timeout_s=5,
+                capabilities={"continue_answer"} if continues else (),
             )  # fmt: skip
             self.client = AsyncHybridClient(
-                local=ScriptedBackend(lambda _: self.replies.pop()),
+                local=ScriptedBackend(lambda _: self.replies[-1], continues=True),
                 remote=remote,
                 policy=parse_policy(text),
                 privacy_floor=self.floor,
@@ -242,6 +260,22 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
         def ask_while_the_policy_changes(self, data: Any, plan: list[str], stream: bool, text: str) -> None:
             """The first try fails in a way that is tried again, and by then another policy is in force."""
             self.play(data, self.drawn(data), ["503", *plan], stream, text, self.floor)
+
+        @rule(data=st.data(), plan=steps, ceiling=ZONE_CEILINGS, label=st.sampled_from(ORDER[:2]))
+        def ask_a_device_that_breaks_off(self, data: Any, plan: list[str], ceiling: str, label: str) -> None:
+            """The server could go on, if it may see what the device has said until then."""
+            self.in_force.replace(
+                parse_policy(
+                    f"version: 1\nname: device-first\nlabels: {{order: [{', '.join(ORDER)}], unlabeled: secret}}\n"
+                    f"zones: {{cloud: {ceiling}, site: {ceiling}}}\ndetectors: [{{name: email, label: internal}}]\n"
+                    "breaker: {failures: 100, open_s: 0.01}\ndefault: [local, remote]\n"
+                )
+            )
+            atom = self.aviary.breed(LONG)
+            asked = Asked(
+                [{"role": "user", "content": atom.text}], label, parts=[(None, "user", atom.text)], plain=[atom]
+            )
+            self.play(data, asked, plan, True, None, self.floor, local="breaks off")
 
         @rule(data=st.data(), plan=steps, stream=st.booleans(), privacy=labels)
         def converse(self, data: Any, plan: list[str], stream: bool, privacy: str | None) -> None:
@@ -350,7 +384,7 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
 
         def play(
             self, data: Any, asked: Asked, plan: list[str], stream: bool, reloaded: str | None, floor: str | None,
-            dialogue: Any = None, said: Atom | None = None, closed: bool = False,
+            dialogue: Any = None, said: Atom | None = None, closed: bool = False, local: str | None = None,
         ) -> None:  # fmt: skip
             tally.cases += 1
             policy = self.in_force.current
@@ -358,9 +392,18 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                 policy = dataclasses.replace(policy, zones={})
             under = [(policy, expected(policy, asked, self.known, floor))]
             here, afar = self.aviary.breed(LONG), self.aviary.breed(LONG)
-            local = data.draw(st.sampled_from(["answers", "answers", "answers", "fails", "breaks off"]))
-            breaking = ScriptedReply(here.text, error=RuntimeError("x"), fail_after=3)
-            self.replies = [{"answers": here.text, "fails": RuntimeError(here.text), "breaks off": breaking}[local]]
+            if local is None:
+                local = data.draw(st.sampled_from(["answers", "answers", "late", "fails", "breaks off"]))
+            finding = self.aviary.mail() if data.draw(st.booleans()) else None
+            found_out = here.text if finding is None else f"{finding.text} {here.text}"
+            self.replies = [
+                {
+                    "answers": found_out,
+                    "late": ScriptedReply(found_out, first_token_s=0.02),
+                    "fails": RuntimeError(here.text),
+                    "breaks off": ScriptedReply(found_out, error=RuntimeError("x"), fail_after=3),
+                }[local]
+            ]
 
             def arrive() -> None:
                 if reloaded is not None:
@@ -374,14 +417,14 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
             self.before_reload = b""
             self.cloud.begin(Plan(plan, afar.text, arrive))
             message, text, served_by = self.runner.run(
-                self.carry_out(asked, stream, dialogue, said, device_answers=local == "answers")
+                self.carry_out(asked, stream, dialogue, said, device_answers=local in ("answers", "late"))
             )
             tally.canaries += len(set(self.aviary.atoms.values())) - self.planted
             self.planted = len(set(self.aviary.atoms.values()))
             if reloaded is not None and len(under) == 2:
-                self.judge(asked, under[:1], self.before_reload, (here,))
-            self.judge(asked, under, self.cloud.bytes(), (here,))
-            self.learn(asked, under[0], message, text, served_by, here, afar, dialogue, said)
+                self.judge(asked, under[:1], self.before_reload, here, finding)
+            self.judge(asked, under, self.cloud.bytes(), here, finding)
+            self.learn(asked, under[0], message, text, served_by, here, afar, dialogue, said, finding)
 
         async def carry_out(
             self, asked: Asked, stream: bool, dialogue: Any, said: Atom | None, *, device_answers: bool
@@ -401,6 +444,7 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                         async for chunk in answered:
                             text += "".join(choice.delta.content or "" for choice in chunk.choices)
                     served_by = answered.route.served_by
+                    tally.hedged += any(attempt.why == "hedge" for attempt in answered.route.attempts)
                 else:
                     message = answered.choices[0].message
                     text, served_by = message.content, answered.route.served_by
@@ -420,7 +464,7 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                 )
 
         def judge(
-            self, asked: Asked, under: list[tuple[Policy, Expected]], recorded: bytes, here: tuple[Atom, ...]
+            self, asked: Asked, under: list[tuple[Policy, Expected]], recorded: bytes, here: Atom, finding: Atom | None
         ) -> None:
             tally.recorded_bytes += len(recorded)
             arrived = self.aviary.found_in(recorded)
@@ -428,8 +472,12 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                 whole = may_see(policy, self.zone, joined.label)
                 redacting = any(rule.redact for rule in policy.rules)
                 stripped = redacting and may_see(policy, self.zone, joined.declared)
-                if arrived.intersection(here):
+                if not whole and here in arrived:
                     raise Leak("the device's own answer arrived")
+                if finding is not None and finding in arrived:
+                    raised = policy.detector_labels.get("email", ORDER[0])
+                    if not may_see(policy, self.zone, highest(joined.label, raised)):
+                        raise Leak("an address that the device found out by itself arrived")
                 if not whole and not stripped and recorded:
                     raise Leak(f"a request of {joined.label} arrived in {self.zone}")
                 if not whole and arrived.intersection(asked.mails):
@@ -440,12 +488,13 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                         raise Leak(f"a text that was {known.label} arrived in {self.zone}")
             if recorded:
                 tally.arrived += 1
+                tally.continued += b"continue_final_message" in recorded
                 tally.redacted += b"[EMAIL_" in recorded
             tally.allowed += all(may_see(policy, self.zone, joined.label) for policy, joined in under)
 
         def learn(
             self, asked: Asked, first: tuple[Policy, Expected], message: Any, text: str, served_by: str, here: Atom, afar: Atom,
-            dialogue: Any, said: Atom | None,
+            dialogue: Any, said: Atom | None, finding: Atom | None,
         ) -> None:  # fmt: skip
             """Which texts have a label from now on."""
             _, joined = first
@@ -456,10 +505,10 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
             if text and served_by:
                 echoed = tuple(atom for atom in (*asked.plain, *asked.mails) if atom.text in text)
                 put_back = any(atom in asked.mails for atom in echoed)
-                label = joined.label if served_by == "local" or put_back else joined.declared
-                known = Known(
-                    text, label, (here if served_by == "local" else afar, *echoed), is_answer=True, message=message
-                )
+                spoke = tuple(one for one in (here, afar, finding) if one is not None and one.words[0] in text)
+                by_device = served_by == "local" or here in spoke or finding in spoke
+                label = joined.label if by_device or put_back else joined.declared
+                known = Known(text, label, (*spoke, *echoed), is_answer=True, message=message)
                 self.known.append(known)
                 if dialogue is not None and said is not None:
                     self.dialogue_known += [known, Known(said.text, label, (said,), is_answer=False)]

@@ -27,6 +27,8 @@ def test_not_one_canary_arrives_where_it_may_not():
     assert tally.arrived > CASES / 10
     assert tally.redacted > 0
     assert tally.reloads > 0
+    assert tally.hedged > 0
+    assert tally.continued > 0
 
 
 def everything_may_be_seen(patch):
@@ -94,6 +96,14 @@ def a_broken_policy_leaves_the_remote_open(patch):
     patch.setattr(hybridllm.policy_in_force.PolicyInForce, "close_remotes", lambda self, problem: None)
 
 
+def what_the_device_has_said_does_not_count(patch):
+    def trusting(self, begun, place):
+        request = self.labelled.request.with_answer_begun(begun)
+        return dataclasses.replace(self, labelled=dataclasses.replace(self.labelled, request=request))
+
+    patch.setattr(hybridllm.assessment.Assessment, "with_answer_begun", trusting)
+
+
 @pytest.mark.parametrize(
     "sabotage",
     [
@@ -106,6 +116,7 @@ def a_broken_policy_leaves_the_remote_open(patch):
         redaction_replaces_nothing,
         a_new_policy_does_not_count_for_what_is_under_way,
         a_broken_policy_leaves_the_remote_open,
+        what_the_device_has_said_does_not_count,
     ],
 )
 def test_a_gate_that_is_opened_is_caught(sabotage, monkeypatch):
