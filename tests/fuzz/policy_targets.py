@@ -36,6 +36,8 @@ _PRESETS = preset_texts()  # read now: a parser under test may open no file
 POLICY_WORDS = (
     "version: 1", "name", "description", "labels", "order", "unlabeled", "tags", "zones", "ceiling", "addresses", "any",
     "private", "detectors", "label", "words", "pattern", "rules", "when", "route", "redact", "default", "guarantees", "never",
+    "limits", "connect_s", "first_token_s", "gap_s", "retries", "most", "budget", "breaker", "failures", "open_s", "successes",
+    "on_interrupt", "continue", "restart", "error", "hedge", "after", "p95",
     "local", "remote", "cloud", "site", DEVICE_ZONE, "public", "internal", *DETECTORS, *FACT_KINDS, *CONNECTIVITY, *WEEKDAYS,
     *sorted({operator for operators in OPERATORS.values() for operator in operators}), "true", "false", "null", "22:00", "010",
     "1e3", ".inf", "0x1F", "[", "]", "{", "}", "- ", ": ", "? ", "| ", "> ", "&a ", "*a", "!!python/object", "<<: ", "---\n",
@@ -139,7 +141,7 @@ CONFIG_FILE = _FOLDER / "hybridllm.yaml"
 CONFIG_WORDS = (
     "model", "policy", "quant", "target", "cache_dir", "privacy_floor", "threads", "context_tokens", "max_sequences", "offline",
     "remote", "base_url", "zone", "ca_file", "proxy", "api_key", "api_key_env", "connect_timeout_s", "first_token_timeout_s",
-    "gap_timeout_s", "max_response_mib", "max_retries", "capabilities", "https://llm.example/v1", "http://[::1]:8080", "kiosk",
+    "gap_timeout_s", "max_response_mib", "max_retries", "max_waiting", "memory_mib", "capabilities", "https://llm.example/v1", "http://[::1]:8080", "kiosk",
     "~", "~nobody-here/x", "true", "1e999", '"\\0"', '"\\ud800"', "HOME", "[", "{", ": ", "\n",
 )  # fmt: skip
 
@@ -183,7 +185,7 @@ def fact_seeds():
 
 
 def policy_seeds():
-    return encoded((*preset_texts(), *documented_yaml(), *texts_of_tests("policies/test_loader.py")))
+    return encoded((*preset_texts(), *documented_yaml(), *texts_of_tests("policies/test_loader.py", "policies/test_handling.py")))
 
 
 def decision_seeds():
