@@ -35,7 +35,7 @@ class Fault(Enum):
     """The remote does not like this request; it is well."""
 
 
-_OVERLOADED = frozenset({408, 409, 425, 429})
+_OVERLOADED = frozenset({408, 425, 429})
 _KEY = frozenset({401, 402, 403})
 _NETWORK_LOGIN = 511  # RFC 6585, section 6
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import weakref
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from hybridllm.connectivity import Connectivity
 
 __all__ = ["RemoteWatch"]
+
+# A loop holds its tasks weakly, and one that is collected together with its client would be reported as lost.
+_under_way: set[asyncio.Task[None]] = set()
 
 
 class RemoteWatch:
@@ -54,6 +58,7 @@ class RemoteWatch:
         self._may_probe = may_probe
         self._first_wait_s = first_wait_s
         self._longest_wait_s = longest_wait_s
+        self._wait_s = first_wait_s
         self._timeout_s = timeout_s
         self._chance = chance
         self._changed = asyncio.Event()
@@ -62,12 +67,23 @@ class RemoteWatch:
         connectivity.subscribe(self._changed.set)
         breaker.subscribe(self._changed.set)
 
+    def __del__(self) -> None:
+        task = getattr(self, "_task", None)
+        if task is not None and not task.done():
+            try:
+                task.get_loop().call_soon_threadsafe(task.cancel)
+            except RuntimeError:  # the loop was closed without an end of its tasks, and reports them itself
+                _under_way.discard(task)
+
     def start(self) -> None:
         """Begin to watch, in the running event loop; does nothing the second time, and nothing while the client is offline."""
         if self._closed or self._connectivity.operator_said_offline:
             return
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="hybridllm-remote-watch")
+            watching = _watching(weakref.ref(self), self._changed)
+            self._task = asyncio.get_running_loop().create_task(watching, name="hybridllm-remote-watch")
+            _under_way.add(self._task)
+            self._task.add_done_callback(_under_way.discard)
 
     async def aclose(self) -> None:
         """End it; does nothing the second time."""
@@ -77,32 +93,43 @@ class RemoteWatch:
             task.cancel()
             await asyncio.wait([task])
 
-    async def _run(self) -> None:
-        wait_s = self._first_wait_s
-        while True:
-            if not self._in_doubt():
-                wait_s = self._first_wait_s
-                self._changed.clear()
-                await self._changed.wait()
-                continue
-            # Half of it is by chance, so that many clients do not come at the same moment.
-            if await self._changes_within(wait_s * (0.5 + 0.5 * self._chance())):
-                continue
-            if self._in_doubt() and self._idle() and self._may_probe():
-                connected = await self._probe(self._timeout_s)
-                self._connectivity.note_probe(connected)
-                self._breaker.note_probe(connected)
-            wait_s = min(2 * wait_s, self._longest_wait_s)
+    def _next_wait_s(self) -> float | None:
+        """How long to wait before the next look; None while there is nothing to find out."""
+        if not self._in_doubt():
+            self._wait_s = self._first_wait_s
+            return None
+        return self._wait_s * (
+            0.5 + 0.5 * self._chance()
+        )  # by chance, so that many clients do not come at the same moment
+
+    async def _look(self) -> None:
+        if self._in_doubt() and self._idle() and self._may_probe():
+            connected = await self._probe(self._timeout_s)
+            self._connectivity.note_probe(connected)
+            self._breaker.note_probe(connected)
+        self._wait_s = min(2 * self._wait_s, self._longest_wait_s)
 
     def _in_doubt(self) -> bool:
         return self._connectivity.in_doubt or self._breaker.waits_for_connection
 
-    async def _changes_within(self, seconds: float) -> bool:
-        """Wait; True as soon as something changes that may end the doubt or be the beginning of another."""
-        self._changed.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
+
+async def _watching(owner: weakref.ref[RemoteWatch], changed: asyncio.Event) -> None:
+    """Watch for as long as somebody has the watch: a client that is dropped takes it along."""
+    while (watch := owner()) is not None:
+        changed.clear()
+        wait_s = watch._next_wait_s()
+        del watch
+        if await _set_within(changed, wait_s):
+            continue  # what was in doubt may be clear now, or the other way round
+        watch = owner()
+        if watch is not None:
+            await watch._look()
+
+
+async def _set_within(event: asyncio.Event, seconds: float | None) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -1,18 +1,23 @@
-"""How this package starts Python processes of its own: the command line and the environment.
+"""How this package starts Python processes of its own, and how these end with whoever started them.
 
 Standard library only: the application's process imports this module.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
 import sysconfig
 from pathlib import Path
 
 from local_runtime.errors import WorkerDiedError
 
-__all__ = ["python_command", "python_environment"]
+__all__ = ["die_with_parent", "parent_variable", "python_command", "python_environment"]
+
+_PARENT_VARIABLE = "HYBRIDLLM_PARENT_PID"
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def python_command(module: str) -> list[str]:
@@ -36,9 +41,50 @@ def python_command(module: str) -> list[str]:
     return [sys.executable, "-P", "-m", module]
 
 
+def parent_variable() -> dict[str, str]:
+    """The variable that tells a child who starts it, for :func:`die_with_parent`."""
+    return {_PARENT_VARIABLE: str(os.getpid())}
+
+
+def die_with_parent() -> bool:
+    """Have the system kill this process when its parent ends, however that ends and whatever this process is doing.
+
+    Linux only (prctl(2), ``PR_SET_PDEATHSIG``); it works on a stopped process too. There, the parent is the thread that started
+    this process, not the whole program. If that has ended already, this process ends here.
+
+    Returns:
+        Whether the system will do so.
+    """
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    try:
+        refused = ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL), 0, 0, 0)
+    except (OSError, AttributeError):  # a libc without it
+        return False
+    if refused:
+        return False
+    with contextlib.suppress(ValueError):
+        parent = int(os.environ.get(_PARENT_VARIABLE, ""))
+        if os.getppid() != parent and not _exists(parent):
+            os._exit(0)
+    return True
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def python_environment() -> dict[str, str]:
     """This process's environment, changed so that a child finds this same package and starts no needless threads."""
-    environment = dict(os.environ)
+    environment = dict(os.environ) | parent_variable()
     environment["OPENBLAS_NUM_THREADS"] = environment["OMP_NUM_THREADS"] = "1"
     environment["PYTHONIOENCODING"] = "utf-8"
     root = Path(__file__).resolve().parent.parent

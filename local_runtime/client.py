@@ -1,4 +1,4 @@
-"""The application's half of the engine: starts the worker process, speaks with it, and survives its death.
+"""The application's half of the engine: a worker process, kept alive by a supervisor, and what may be asked of it.
 
 Standard library only; importing this module loads neither numpy nor TVM. Everything here may be called from any thread.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
+import functools
 import os
 import queue
 import threading
@@ -14,11 +16,12 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from local_runtime.connection import Connection
 from local_runtime.errors import LocalRuntimeError, WorkerDiedError
-from local_runtime.events import EngineStats, Event, Failed, Finished, TextDelta, Timings, Usage
+from local_runtime.events import EngineState, EngineStats, Event, Failed, Finished, TextDelta, Timings, Usage
 from local_runtime.options import GenerateRequest, LoadOptions, ModelInfo, Progress, check_messages
-from local_runtime.protocol import CountPromptTokens, Stats
+from local_runtime.protocol import CountPromptTokens
+from local_runtime.supervision import Supervision
+from local_runtime.supervisor import Supervisor
 from local_runtime.transport import ProcessTransport, ThreadTransport, default_worker_command, worker_environment
 
 if TYPE_CHECKING:
@@ -26,8 +29,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from local_runtime.connection import OpenTransport
+    from local_runtime.underway import Answer
 
 __all__ = [
+    "EngineState",
     "EngineStats",
     "Event",
     "EventStream",
@@ -39,6 +44,7 @@ __all__ = [
     "LocalEngine",
     "ModelInfo",
     "Progress",
+    "Supervision",
     "TextDelta",
     "Timings",
     "Usage",
@@ -50,14 +56,14 @@ _T = TypeVar("_T")
 class Handle:
     """A request under way."""
 
-    def __init__(self, engine: LocalEngine, connection: Connection, request_id: int) -> None:
+    def __init__(self, engine: LocalEngine, supervisor: Supervisor, answer: Answer) -> None:
         self._engine = engine  # Keeps the engine, and with it the worker, while somebody holds the request.
-        self._connection = connection
-        self._request_id = request_id
+        self._supervisor = supervisor
+        self._answer = answer
 
     def cancel(self) -> None:
         """Ask for the end of this answer; its last event follows. It does nothing if the answer has ended."""
-        self._connection.cancel(self._request_id)
+        self._supervisor.cancel(self._answer)
 
     def refuse_to_wait_here(self) -> None:
         """Refuse to wait for this answer in the thread that delivers it.
@@ -65,7 +71,7 @@ class Handle:
         Raises:
             InvalidRequestError: This is the thread that ``on_event`` is called from.
         """
-        self._connection.refuse_to_wait_here()
+        self._supervisor.refuse_to_wait_here()
 
 
 class EventStream:
@@ -110,17 +116,21 @@ class EventStream:
 
 
 class LocalEngine:
-    """A model on this device, in a process of its own.
+    """A model on this device, in a process of its own that is supervised.
 
-    The process starts with the first request, or with :meth:`start`. If it dies, what was under way ends with
-    ``Failed(WorkerDiedError)`` and the next request starts a new one.
+    The process starts with the first request, or with :meth:`start`. If it dies or hangs, it is started again, and what was
+    under way goes on where it was: whoever receives an answer sees a pause, and its last event is the one that it would
+    have been. A request that kills the process three times fails with :class:`WorkerDiedError`, and nobody else's with it. If
+    the process can't be kept alive at all, everything under way fails with an error that says why, requests are refused with
+    it for a while, and the next one after that tries it again; :attr:`state` is ``"failed"`` then.
 
     Args:
         options: Which model to load, and how.
-        on_progress: Called with the progress of loading, from the engine's thread.
-        in_process: Run the engine in a thread of this process instead: for debugging.
+        on_progress: Called with the progress of each loading, from the engine's thread.
+        in_process: Run the engine in a thread of this process instead: for debugging. It is not supervised.
         worker_command: The worker's command line, for tests that bring a worker of their own; see
             :func:`local_runtime.worker.serve`.
+        supervision: How patient the supervisor is.
     """
 
     def __init__(
@@ -130,40 +140,42 @@ class LocalEngine:
         on_progress: Callable[[Progress], None] | None = None,
         in_process: bool = False,
         worker_command: Sequence[str] | None = None,
+        supervision: Supervision | None = None,
     ) -> None:
         self.options = options
         self._on_progress = on_progress
         self._in_process = in_process
         self._worker_command = None if worker_command is None else list(worker_command)
+        self._supervision = supervision or Supervision()
         self._lock = threading.Lock()
-        self._connection: Connection | None = None
+        self._present: Supervisor | None = None
         self._finalizer: weakref.finalize[Any, LocalEngine] | None = None
         self._closed = False
 
     # ---- life ----
 
     def start(self, timeout_s: float | None = None) -> ModelInfo:
-        """Start the worker if there is none, and wait until the model can answer.
+        """Start the worker if there is none, and wait until the model can answer, over as many restarts as it takes.
 
         Args:
             timeout_s: How long to wait; the loading goes on when it is over.
 
         Raises:
-            LocalRuntimeError: The model could not be loaded, the worker died, or the time was over.
+            LocalRuntimeError: The model could not be loaded, the worker can't be kept alive, or the time was over.
         """
-        connection = self._connect()
-        return self._wait(connection, connection.ready, timeout_s, "load its model")
+        supervisor = self._supervisor()
+        return _wait(supervisor, supervisor.when_ready(), timeout_s, "load its model")
 
     def close(self) -> None:
         """End the worker, within 3 s; what is under way is cancelled, and the engine can't be used again."""
         with self._lock:
             self._closed = True
-            connection, self._connection = self._connection, None
+            supervisor, self._present = self._present, None
             finalizer, self._finalizer = self._finalizer, None
         if finalizer is not None:
             finalizer.detach()
-        if connection is not None:
-            connection.close()
+        if supervisor is not None:
+            supervisor.close()
 
     def __enter__(self) -> LocalEngine:
         return self
@@ -180,25 +192,23 @@ class LocalEngine:
 
         Args:
             request: What to generate.
-            on_event: Called from the engine's thread with each event; the last is one ``Finished`` or ``Failed``. It
-                must return quickly and must not wait for the engine, for all requests share that thread.
+            on_event: Called with each event, one after another, from a thread of the engine; the last is one ``Finished`` or
+                ``Failed``. It must return quickly and must not wait for the engine, for all requests share that thread.
 
         Raises:
             InvalidRequestError: The request can't be sent, because of its size or of a value that JSON lacks.
-            WorkerDiedError: The engine is closed, or its process could not be started.
+            WorkerDiedError: The engine is closed, this program can't start a process of its own, or the engine died too
+                often; ``retry_after_s`` then says when it is tried again.
         """
-        while True:
-            connection = self._connect()
-            request_id = connection.submit(request, on_event)
-            if request_id is not None:
-                return Handle(self, connection, request_id)
+        supervisor = self._supervisor()
+        return Handle(self, supervisor, supervisor.submit(request, on_event))
 
     def generate(self, request: GenerateRequest) -> EventStream:
         """Send a request and iterate over its events; closing the iterator cancels the request.
 
         Raises:
             InvalidRequestError: The request can't be sent.
-            WorkerDiedError: The engine is closed, or its process could not be started.
+            WorkerDiedError: As for :meth:`submit`.
         """
         return EventStream(self, request)
 
@@ -216,7 +226,12 @@ class LocalEngine:
         """
         check_messages(messages)
         kwargs = {} if chat_template_kwargs is None else chat_template_kwargs
-        return int(self._ask(lambda id_: CountPromptTokens(id_, messages, kwargs), timeout_s, "count the tokens"))
+        supervisor = self._supervisor()
+        question = supervisor.ask(lambda id_: CountPromptTokens(id_, messages, kwargs))
+        try:
+            return int(_wait(supervisor, question.future, timeout_s, "count the tokens"))
+        finally:
+            supervisor.cancel(question)  # It does nothing if there is an answer.
 
     # ---- state ----
 
@@ -226,53 +241,57 @@ class LocalEngine:
         return self.start()
 
     @property
+    def state(self) -> EngineState:
+        """What the engine is at, without asking its process; see :class:`EngineStats`. Only ``"ready"`` answers at once."""
+        supervisor = self._own()
+        return "stopped" if supervisor is None else supervisor.state
+
+    @property
     def worker_pid(self) -> int | None:
-        """The worker's process id; None while there is no worker."""
-        connection = self._live_connection()
-        return None if connection is None else connection.pid
+        """The worker's process id; None while there is no worker, also between two of them."""
+        supervisor = self._own()
+        return None if supervisor is None else supervisor.pid
 
     def stats(self, timeout_s: float = 10.0) -> EngineStats:
         """The engine at this moment; starts nothing, and does not wait for a model that is being loaded.
 
         Raises:
-            LocalRuntimeError: The worker died in this moment, or did not answer in time.
+            LocalRuntimeError: The worker did not answer in time.
         """
-        connection = self._live_connection()
-        if connection is None:
+        supervisor = self._own()
+        if supervisor is None:
             return EngineStats("stopped")
-        if not connection.ready.done():
-            return EngineStats("loading")
-        future = connection.ask(Stats)
-        if future is None:
-            return EngineStats("stopped")
-        stats: EngineStats = self._wait(connection, future, timeout_s, "tell its state")
-        return stats
+        future = supervisor.ask_stats() if supervisor.state == "ready" else None
+        if future is not None:
+            with contextlib.suppress(WorkerDiedError):
+                stats: EngineStats = _wait(supervisor, future, timeout_s, "tell its state")
+                return dataclasses.replace(stats, restarts=supervisor.restarts)
+        # Where the worker has died in this moment, its supervisor may not know it yet.
+        state = supervisor.state
+        return EngineStats("restarting" if state == "ready" else state, restarts=supervisor.restarts)
 
-    def _ask(self, make: Callable[[int], CountPromptTokens], timeout_s: float | None, purpose: str) -> Any:
-        while True:
-            connection = self._connect()
-            future = connection.ask(make)
-            if future is not None:
-                return self._wait(connection, future, timeout_s, purpose)
+    def _own(self) -> Supervisor | None:
+        """The supervisor, unless it is that of a process of which this one is a fork."""
+        supervisor = self._present
+        return None if supervisor is None or supervisor.owner_pid != os.getpid() else supervisor
 
-    def _live_connection(self) -> Connection | None:
-        connection = self._connection
-        if connection is None or connection.ended or connection.owner_pid != os.getpid():
-            return None
-        return connection
-
-    def _connect(self) -> Connection:
+    def _supervisor(self) -> Supervisor:
         with self._lock:
             if self._closed:
                 raise WorkerDiedError("The engine is closed.", "Make a new one.")
-            connection = self._live_connection()
-            if connection is None:
+            supervisor = self._own()
+            if supervisor is None:
                 if self._finalizer is not None:
                     self._finalizer.detach()
-                connection = self._connection = Connection(self.options, self._on_progress, self._open_transport())
-                # Also runs when the interpreter exits; holds the connection, never this object.
-                self._finalizer = weakref.finalize(self, connection.close)
-            return connection
+                supervisor = self._present = Supervisor(
+                    self.options,
+                    self._open_transport(),
+                    functools.partial(_tell_progress, weakref.ref(self)),
+                    None if self._in_process else self._supervision,
+                )
+                # Also runs when the interpreter exits; holds the supervisor, never this object.
+                self._finalizer = weakref.finalize(self, supervisor.close)
+            return supervisor
 
     def _open_transport(self) -> OpenTransport:
         if self._in_process:
@@ -281,19 +300,25 @@ class LocalEngine:
         environment = worker_environment(self.options.threads)
         return lambda on_reply, on_end: ProcessTransport(command, environment, on_reply, on_end)
 
-    def _wait(
-        self, connection: Connection, future: concurrent.futures.Future[_T], timeout_s: float | None, purpose: str
-    ) -> _T:
-        if not future.done():
-            connection.refuse_to_wait_here()
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        while True:
-            # In pieces, because a wait without limit can't be interrupted by Ctrl-C on Windows.
-            piece_s = 0.5 if deadline is None else min(0.5, max(0.0, deadline - time.monotonic()))
-            try:
-                return future.result(piece_s)
-            except concurrent.futures.TimeoutError:
-                if deadline is not None and time.monotonic() >= deadline:
-                    raise LocalRuntimeError(
-                        f"The engine did not {purpose} within {timeout_s} s.", "Wait longer, or close it."
-                    ) from None
+
+def _tell_progress(engine: weakref.ref[LocalEngine], progress: Progress) -> None:
+    # What the receiver of progress refers to may be garbage by now, the engine itself included.
+    loading = engine()
+    if loading is not None and loading._on_progress is not None:
+        loading._on_progress(progress)
+
+
+def _wait(supervisor: Supervisor, future: concurrent.futures.Future[_T], timeout_s: float | None, purpose: str) -> _T:
+    if not future.done():
+        supervisor.refuse_to_wait_here()
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    while True:
+        # In pieces, because a wait without limit can't be interrupted by Ctrl-C on Windows.
+        piece_s = 0.5 if deadline is None else min(0.5, max(0.0, deadline - time.monotonic()))
+        try:
+            return future.result(piece_s)
+        except concurrent.futures.TimeoutError:
+            if deadline is not None and time.monotonic() >= deadline:
+                raise LocalRuntimeError(
+                    f"The engine did not {purpose} within {timeout_s} s.", "Wait longer, or close it."
+                ) from None

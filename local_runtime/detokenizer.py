@@ -17,9 +17,10 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from local_runtime.errors import InvalidRequestError, TokenizerError
+from local_runtime.healing import TokenPrefixes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from tokenizers import Tokenizer
 
@@ -57,6 +58,17 @@ class TokenBytes:
         state = None if tokenizer.decoder is None else json.loads(tokenizer.decoder.__getstate__())
         self._read(state)
 
+    @property
+    def left_out_first(self) -> bytes:
+        """What encoding puts before a text and decoding takes away again: a space, or nothing."""
+        return b" " * max(self.leading_spaces, bool(self._first_token_marker))
+
+    def prefixes(self, without: Collection[int]) -> TokenPrefixes:
+        """All tokens by their bytes, but for those in ``without``; takes a moment for a large vocabulary."""
+        vocabulary = self._tokenizer.get_vocab(with_added_tokens=True)
+        kept = {name: token_id for name, token_id in vocabulary.items() if token_id not in without}
+        return TokenPrefixes([self._encode(name) for name in kept], list(kept.values()))
+
     def of(self, token_id: int, *, first: bool = False) -> bytes:
         """Bytes of one token; empty for an id that the tokenizer doesn't know (padding of the vocabulary).
 
@@ -76,8 +88,8 @@ class TokenBytes:
     def _encode(self, name: str) -> bytes:
         if self._byte_level:
             try:
-                return bytes(_BYTE_LEVEL_ALPHABET[character] for character in name)
-            except KeyError:  # an added token, whose name is its text
+                return name.translate(_BYTE_LEVEL_BYTES).encode("latin-1")
+            except UnicodeEncodeError:  # an added token, whose name is its text
                 return name.encode()
         for old, new in self._replacements:
             name = name.replace(old, new)
@@ -131,22 +143,31 @@ class IncrementalDetokenizer:
     Args:
         tokenizer: The model's tokenizer.
         skip_special_tokens: Leave special tokens out of the text; False writes them by name.
+        bytes_out: None at the beginning of a text. In the middle of one, how many bytes of it the tokens to come say again;
+            these are out already and are not given out once more.
     """
 
-    def __init__(self, tokenizer: ChatTokenizer, *, skip_special_tokens: bool = True) -> None:
+    def __init__(
+        self, tokenizer: ChatTokenizer, *, skip_special_tokens: bool = True, bytes_out: int | None = None
+    ) -> None:
         self._tokens = tokenizer.token_bytes
         self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-        self._first = True
-        self._spaces_to_strip = self._tokens.leading_spaces
+        self._first = bytes_out is None
+        self._spaces_to_strip = self._tokens.leading_spaces if bytes_out is None else 0
+        self._bytes_out = bytes_out or 0
 
     def push(self, token_id: int) -> str:
         """Take the next token; returns the text that became complete, possibly none."""
         if token_id in self._skipped:
             return ""
-        text = self._utf8.decode(self._tokens.of(token_id, first=self._first))
+        said = self._tokens.of(token_id, first=self._first)
         self._first = False
-        return self._strip(text)
+        if self._bytes_out:
+            repeated = min(self._bytes_out, len(said))
+            self._bytes_out -= repeated
+            said = said[repeated:]
+        return self._strip(self._utf8.decode(said))
 
     def flush(self) -> str:
         """End of the tokens: returns what was held back (a cut character becomes U+FFFD)."""
@@ -181,7 +202,14 @@ class StopStrings:
             raise InvalidRequestError("A stop string is empty.", "Remove it from stop.")
         self._longest = max(map(len, self._stops), default=0)
         self._held = ""
+        self._held_out = 0  # how much of the held text's beginning was given out by somebody else
         self._stopped = False
+
+    def begin(self, text: str) -> bool:
+        """Take the text so far, all of which was given out by somebody else; True if it holds a stop string."""
+        _, stopped = self.push(text)
+        self._held_out = len(self._held)
+        return stopped
 
     def push(self, text: str) -> tuple[str, bool]:
         """Take the next piece of text.
@@ -197,16 +225,21 @@ class StopStrings:
         found = [(start + len(stop), start) for stop in self._stops if (start := self._held.find(stop)) >= 0]
         if found:
             self._stopped = True
-            shown, self._held = self._held[: min(found)[1]], ""
+            shown = self._let_go(min(found)[1])
+            self._held = ""
             return shown, True
-        keep = self._undecided()
-        shown, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
-        return shown, False
+        return self._let_go(len(self._held) - self._undecided()), False
 
     def flush(self) -> str:
         """End of the text: returns what was held back and turned out not to be a stop string."""
-        held, self._held = self._held, ""
-        return held
+        return self._let_go(len(self._held))
+
+    def _let_go(self, length: int) -> str:
+        """Stop holding so much of the held text; returns what of it isn't out yet."""
+        let_go, self._held = self._held[:length], self._held[length:]
+        shown = let_go[self._held_out :]
+        self._held_out -= len(let_go) - len(shown)
+        return shown
 
     def _undecided(self) -> int:
         """Length of the longest end of the held text that begins a stop string."""
@@ -223,4 +256,7 @@ def _byte_level_alphabet() -> dict[str, int]:
     return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
 
 
-_BYTE_LEVEL_ALPHABET = _byte_level_alphabet()
+# For str.translate: each character of the alphabet becomes the one whose Latin-1 is its byte; others get one that has none.
+_BYTE_LEVEL_BYTES = dict.fromkeys(range(256), "\uffff") | {
+    ord(character): chr(byte) for character, byte in _byte_level_alphabet().items()
+}

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from local_runtime.crash_reports import described, report
@@ -25,11 +24,13 @@ from local_runtime.errors import (
     LocalRuntimeError,
     OutOfMemoryError,
 )
-from local_runtime.events import EngineStats, Event, Failed, Finished, FinishReason, TextDelta, Timings, Usage
+from local_runtime.events import EngineStats, Event, Failed
+from local_runtime.generation import Generation
+from local_runtime.healing import BegunAnswer, Healing, take_back
 from local_runtime.process_memory import peak_rss_mib, rss_mib
 from local_runtime.sampling import Sampler
-from local_runtime.scheduler import DecodeStep, PrefillStep, Scheduler
-from local_runtime.sequence import Sequence, SequenceState
+from local_runtime.scheduler import DecodeStep, EvictStep, PrefillStep, Scheduler
+from local_runtime.sequence import Sequence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,33 +44,21 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "as_runtime_error"]
 
 
-@dataclass(eq=False, slots=True)
-class _Generation:
-    """All that belongs to one request while it is in the engine."""
-
-    request_id: int
-    emit: Callable[[Event], None]
-    sequence: Sequence
-    sampler: Sampler
-    detokenizer: IncrementalDetokenizer
-    stops: StopStrings
-    eos_ids: frozenset[int]
-    submitted_at: float
-    admitted_at: float | None = None
-    first_token_at: float | None = None
-    unreported_tokens: int = 0
-    in_runner: bool = False
-
-
 class Engine:
     """Continuous batching over one loaded model.
 
     Args:
         model: The loaded model; the engine closes its runner in :meth:`close`.
+        max_waiting: How many requests may wait; a further one fails with ``OverloadedError``. None sets no limit.
+
+    Attributes:
+        info: What was loaded.
+        beat: Grows with every step and every command; an engine whose beat stands still is stuck or has nothing to do.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, *, max_waiting: int | None = None) -> None:
         self.info = model.info
+        self.beat = 0
         self._runner = model.runner
         self._tokenizer = model.tokenizer
         self._recommended_sampling = model.recommended_sampling
@@ -78,11 +67,13 @@ class Engine:
             page_tokens=self._runner.page_tokens,
             max_sequences=self._runner.max_sequences,
             prefill_chunk_tokens=self._runner.prefill_chunk_tokens,
+            max_waiting=max_waiting,
+            shortage=getattr(self._runner, "shortage", _no_shortage),  # not every runner watches over memory
         )
         self._capacity_tokens = self._runner.total_pages * self._runner.page_tokens
         self._sequence_ids = itertools.count()
-        self._by_request: dict[int, _Generation] = {}
-        self._by_sequence: dict[int, _Generation] = {}
+        self._by_request: dict[int, Generation] = {}
+        self._by_sequence: dict[int, Generation] = {}
         self._requests_total = 0
         self._prompt_tokens_total = 0
         self._completion_tokens_total = 0
@@ -102,23 +93,30 @@ class Engine:
         """
         if request_id in self._by_request:
             raise ValueError(f"request {request_id} is already in the engine")
+        self.beat += 1
         self._requests_total += 1
         submitted_at = time.perf_counter()
         try:
             generation = self._prepare(request_id, request, emit, submitted_at)
-            self._scheduler.add(generation.sequence)
+            if generation.end is None:
+                self._scheduler.add(generation.sequence)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with this request ends this request only
             emit(Failed(as_runtime_error(error)))
+            return
+        if generation.end is not None:  # what was said elsewhere is the whole answer
+            emit(generation.finished(generation.end))
             return
         self._by_request[request_id] = generation
         self._by_sequence[generation.sequence.sequence_id] = generation
 
     def cancel(self, request_id: int) -> bool:
         """End a request now, free its pages and emit ``Finished("cancelled")``; False if there is no such request."""
+        self.beat += 1
         generation = self._by_request.get(request_id)
         if generation is None:
             return False
-        self._finish(generation, "cancelled")
+        self._forget(generation)
+        generation.emit(generation.finished("cancelled"))
         return True
 
     def cancel_all(self) -> None:
@@ -132,6 +130,7 @@ class Engine:
         Raises:
             LocalRuntimeError: The chat template refuses the conversation.
         """
+        self.beat += 1
         try:
             return len(self._tokenizer.encode_chat(messages, **chat_template_kwargs))
         except Exception as error:  # noqa: BLE001 - raised again, without what may quote the conversation
@@ -139,6 +138,7 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """The engine at this moment."""
+        self.beat += 1
         return EngineStats(
             state="ready",
             running=self._scheduler.num_admitted,
@@ -173,6 +173,9 @@ class Engine:
             self._prefill(step)
         elif isinstance(step, DecodeStep):
             self._decode(step)
+        elif isinstance(step, EvictStep):
+            self._evict(step)
+        self.beat += 1
 
     def _prefill(self, step: PrefillStep) -> None:
         sequence = step.sequence
@@ -211,6 +214,13 @@ class Engine:
             if generation is not None:  # An earlier row's event may have led its receiver to cancel this one.
                 self._next_token(generation, logits[row])
 
+    def _evict(self, step: EvictStep) -> None:
+        generation = self._by_sequence[step.sequence.sequence_id]
+        if step.error is None:
+            self._leave_runner(generation)
+        else:
+            self._fail(generation, step.error)
+
     def _take_apart(self, sequences: tuple[Sequence, ...]) -> None:
         """Start each of these again from its tokens; what their cache holds after a failed step is unknown."""
         for sequence in reversed(sequences):
@@ -218,134 +228,146 @@ class Engine:
             sequence.alone = True
             self._scheduler.requeue(sequence)
 
-    def _next_token(self, generation: _Generation, logits: NDArray[np.float32]) -> None:
-        """Draw a token from ``logits`` (float32 ``[vocab]``), emit its text, and finish the request if that was all."""
-        sequence = generation.sequence
+    def _next_token(self, generation: Generation, logits: NDArray[np.float32]) -> None:
+        """Draw a token from ``logits`` (float32 ``[vocab]``), emit what it comes to, and end the request if that was all."""
         try:
-            token = generation.sampler.sample(logits)
-            sequence.tokens.append(token)
-            generation.unreported_tokens += 1
-            ended = token in generation.eos_ids
-            text, stopped = ("", False) if ended else generation.stops.push(generation.detokenizer.push(token))
+            text = generation.draw(logits)
         except Exception as error:  # noqa: BLE001 - only this request's sampler and text are involved
             self._fail(generation, error)
             return
         self._completion_tokens_total += 1
-        if generation.first_token_at is None:
-            generation.first_token_at = time.perf_counter()
-        self._emit_text(generation, text)
-        if generation.sequence.state is SequenceState.DONE:
-            return  # The receiver of that text cancelled the request.
-        if ended or stopped:
-            self._finish(generation, "stop", flush=not stopped)
-        elif sequence.generated == sequence.max_tokens:
-            self._finish(generation, "length", flush=True)
+        if generation.end is None:
+            generation.report(text)
+            return
+        self._forget(generation)
+        generation.report(text)
+        generation.emit(generation.finished(generation.end))
 
     # ---- beginnings and ends ----
 
     def _prepare(
         self, request_id: int, request: GenerateRequest, emit: Callable[[Event], None], submitted_at: float
-    ) -> _Generation:
-        prompt = self._prompt(request)
-        sequence = Sequence(next(self._sequence_ids), list(prompt), self._room(len(prompt), request.max_tokens))
-        return _Generation(
+    ) -> Generation:
+        prompt, said = self._prompt(request)
+        room = self._room(len(prompt), len(said))
+        stops = StopStrings(request.stop)
+        is_whole = stops.begin(request.answer_begun)
+        begun = BegunAnswer(said) if is_whole else self._begun(said, request.answer_begun)
+        max_tokens = room if request.max_tokens is None else request.max_tokens
+        sequence = Sequence(
+            next(self._sequence_ids),
+            [*prompt, *begun.kept],
+            # What is said again is no part of max_tokens, and takes at most a token for each byte.
+            min(max_tokens + len(begun.remainder), room + begun.taken_back),
+            conversation=request.conversation,
+            open_ended=request.max_tokens is None,
+        )
+        sampler = Sampler(request.sampling.over(self._recommended_sampling), prompt)
+        sampler.continue_after(begun.kept, drawn=False)
+        generation = Generation(
             request_id=request_id,
             emit=emit,
             sequence=sequence,
-            sampler=Sampler(request.sampling.over(self._recommended_sampling), prompt),
-            detokenizer=IncrementalDetokenizer(self._tokenizer),
-            stops=StopStrings(request.stop),
+            sampler=sampler,
+            detokenizer=IncrementalDetokenizer(
+                self._tokenizer, bytes_out=len(begun.remainder) if request.answer_begun else None
+            ),
+            stops=stops,
             eos_ids=frozenset() if request.ignore_eos else self._tokenizer.eos_ids,
+            prompt_tokens=len(prompt),
+            max_tokens=max_tokens,
             submitted_at=submitted_at,
+            begun_tokens=len(begun.kept),
+            healing=self._healing(begun.remainder),
+            end="stop" if is_whole else None,
         )
+        if request.answer_begun_ids is not None and generation.end is None:
+            self._replay(generation, request.answer_begun_ids)
+        return generation
 
-    def _prompt(self, request: GenerateRequest) -> list[int]:
-        if request.raw_token_ids is None:
-            prompt = self._tokenizer.encode_chat(request.messages, **request.chat_template_kwargs)
-            if not prompt:
-                raise InvalidRequestError("The conversation comes to no tokens at all.", "Give a message with content.")
-            return prompt
+    def _prompt(self, request: GenerateRequest) -> tuple[list[int], list[int]]:
+        """Tokens of the prompt, and of the answer that somebody else has begun."""
+        begun = request.answer_begun
+        if request.raw_token_ids is not None:
+            self._check_ids("raw_token_ids", request.raw_token_ids)
+            return request.raw_token_ids, self._tokenizer.encode(begun) if begun else []
+        if begun:
+            prompt, said = self._tokenizer.encode_begun(request.messages, begun, **request.chat_template_kwargs)
+        else:
+            prompt, said = self._tokenizer.encode_chat(request.messages, **request.chat_template_kwargs), []
+        if not prompt:
+            raise InvalidRequestError("The conversation comes to no tokens at all.", "Give a message with content.")
+        return prompt, said
+
+    def _begun(self, said: list[int], text: str) -> BegunAnswer:
+        """Which of the begun answer's tokens to keep, and what to say again."""
+        if not said:
+            return BegunAnswer([])
+        token_bytes = self._tokenizer.token_bytes
+        return take_back(said, token_bytes.left_out_first + text.encode(), token_bytes.of, self._tokenizer.prefixes())
+
+    def _healing(self, remainder: bytes) -> Healing | None:
+        return Healing(remainder, self._tokenizer.prefixes(), self._tokenizer.token_bytes.of) if remainder else None
+
+    def _replay(self, generation: Generation, token_ids: list[int]) -> None:
+        self._check_ids("answer_begun_ids", token_ids)
+        tokens = len(generation.sequence.tokens) + len(token_ids)
+        room = min(self._runner.context_tokens, self._capacity_tokens)
+        if tokens > room:
+            raise OutOfMemoryError(
+                f"The prompt and the answer so far have {tokens} tokens, but there is memory for {room} now.",
+                "Ask again when more memory is free.",
+            )
+        generation.replay(token_ids)
+
+    def _check_ids(self, name: str, token_ids: list[int]) -> None:
         vocab_size = self._runner.vocab_size
-        for index, token in enumerate(request.raw_token_ids):
+        for index, token in enumerate(token_ids):
             if token >= vocab_size:
                 raise InvalidRequestError(
-                    f"raw_token_ids[{index}] is {token}, but this model's vocabulary has {vocab_size} tokens.",
+                    f"{name}[{index}] is {token}, but this model's vocabulary has {vocab_size} tokens.",
                     f"Give ids from 0 to {vocab_size - 1}.",
                 )
-        return request.raw_token_ids
 
-    def _room(self, prompt_tokens: int, max_tokens: int | None) -> int:
-        """How many tokens this prompt may be followed by: ``max_tokens``, but never past the end of the context."""
-        context_tokens = self._runner.context_tokens
-        if prompt_tokens >= context_tokens:
+    def _room(self, prompt_tokens: int, begun_tokens: int) -> int:
+        """How many tokens may follow a prompt and a begun answer, up to the end of the context."""
+        tokens, context_tokens = prompt_tokens + begun_tokens, self._runner.context_tokens
+        what = f"The prompt has {prompt_tokens} tokens"
+        if begun_tokens:
+            what = f"The prompt and the beginning of its answer have {tokens} tokens"
+        if tokens >= context_tokens:
             raise ContextLengthExceededError(
-                f"The prompt has {prompt_tokens} tokens, but the context of {self.info.name} holds {context_tokens} "
-                "for prompt and answer together.",
-                f"Shorten the conversation by at least {prompt_tokens - context_tokens + 1} tokens, or load the model "
+                f"{what}, but the context of {self.info.name} holds {context_tokens} for prompt and answer together.",
+                f"Shorten the conversation by at least {tokens - context_tokens + 1} tokens, or load the model "
                 "with a larger context_tokens if it has one.",
             )
-        if prompt_tokens >= self._capacity_tokens:
+        if tokens >= self._capacity_tokens:
             raise OutOfMemoryError(
-                f"The prompt has {prompt_tokens} tokens, but the key-value cache has memory for "
-                f"{self._capacity_tokens}.",
+                f"{what}, but the key-value cache has memory for {self._capacity_tokens}.",
                 "Shorten the conversation, or load the model where more memory is free.",
             )
-        room = min(context_tokens, self._capacity_tokens) - prompt_tokens
-        return room if max_tokens is None else min(max_tokens, room)
+        return min(context_tokens, self._capacity_tokens) - tokens
 
-    def _finish(self, generation: _Generation, reason: FinishReason, *, flush: bool = False) -> None:
-        text = ""
-        if flush:
-            try:
-                # A model that ends by itself meant its last bytes. Where it was cut off, half a character is not its text.
-                last = "" if reason == "length" else generation.detokenizer.flush()
-                text, stopped = generation.stops.push(last)
-                if stopped:
-                    reason = "stop"
-                else:
-                    text += generation.stops.flush()
-            except Exception as error:  # noqa: BLE001 - only this request's text is involved
-                self._fail(generation, error)
-                return
-        self._forget(generation)
-        self._emit_text(generation, text)
-        sequence = generation.sequence
-        usage = Usage(prompt_tokens=sequence.prompt_tokens, completion_tokens=sequence.generated)
-        generation.emit(Finished(reason, usage, _timings(generation)))
-
-    def _fail(self, generation: _Generation, error: Exception) -> None:
+    def _fail(self, generation: Generation, error: Exception) -> None:
         self._forget(generation)
         generation.emit(Failed(as_runtime_error(error)))
 
-    def _forget(self, generation: _Generation) -> None:
+    def _forget(self, generation: Generation) -> None:
         """Free everything that a request holds; its pages are free before its last event is out."""
         self._leave_runner(generation)
         self._scheduler.remove(generation.sequence)
         del self._by_request[generation.request_id]
         del self._by_sequence[generation.sequence.sequence_id]
 
-    def _leave_runner(self, generation: _Generation) -> None:
+    def _leave_runner(self, generation: Generation) -> None:
         # A runner that cannot even forget a sequence is broken for everybody: let that exception reach the owner.
         if generation.in_runner:
             generation.in_runner = False
             self._runner.remove_sequence(generation.sequence.sequence_id)
 
-    def _emit_text(self, generation: _Generation, text: str) -> None:
-        if text:
-            tokens, generation.unreported_tokens = generation.unreported_tokens, 0
-            generation.emit(TextDelta(text, tokens))
 
-
-def _timings(generation: _Generation) -> Timings:
-    now = time.perf_counter()
-    admitted_at = now if generation.admitted_at is None else generation.admitted_at
-    first_token_at = generation.first_token_at
-    return Timings(
-        queue_s=admitted_at - generation.submitted_at,
-        prefill_s=(now if first_token_at is None else first_token_at) - admitted_at,
-        decode_s=0.0 if first_token_at is None else now - first_token_at,
-        ttft_s=0.0 if first_token_at is None else first_token_at - generation.submitted_at,
-    )
+def _no_shortage(pages: int) -> None:
+    return None
 
 
 def as_runtime_error(error: Exception) -> LocalRuntimeError:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["EngineState", "EngineStats", "Event", "Failed", "FinishReason", "Finished", "TextDelta", "Timings", "Usage"]
 
 FinishReason = Literal["stop", "length", "cancelled"]
-EngineState = Literal["stopped", "loading", "ready"]
+EngineState = Literal["stopped", "loading", "ready", "restarting", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,16 @@ class TextDelta:
     """A further piece of the answer.
 
     Attributes:
-        text: The text; whole characters only.
-        tokens: How many tokens were generated since the last delta (text may be held back over several tokens).
+        text: The text; whole characters only. Empty where a token gave none yet: half a character, or what may turn out to
+            be a stop string.
+        tokens: How many tokens were generated since the last delta.
+        ids: These tokens. The text of all deltas so far is what all their tokens so far come to, so that another engine
+            with the same model can go on exactly here (``GenerateRequest.answer_begun_ids``).
     """
 
     text: str = field(metadata=CONTENT)
     tokens: int
+    ids: list[int] = field(default_factory=list, metadata=CONTENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,9 @@ class EngineStats:
     """The engine at one moment.
 
     Attributes:
-        state: ``"stopped"`` (no worker), ``"loading"`` or ``"ready"``; the other fields are 0 unless it is ready.
+        state: ``"stopped"`` (no worker), ``"loading"``, ``"ready"``, ``"restarting"`` (the worker died; requests wait for the
+            next one) or ``"failed"`` (it died too often; requests are refused for a while, and the next one after that tries
+            it again). Of the other fields only ``restarts`` is told unless it is ready.
         running: Requests that hold pages of the key-value cache.
         waiting: Requests that wait for pages or for a free place.
         max_sequences: How many requests can run at the same time.
@@ -114,6 +120,7 @@ class EngineStats:
         requests_total: Requests that were submitted since the model was loaded.
         prompt_tokens_total: Prompt tokens that were prefilled since then.
         completion_tokens_total: Tokens that were generated since then.
+        restarts: How often the worker was started again because one had died, since the application started.
     """
 
     state: EngineState = "stopped"
@@ -128,3 +135,4 @@ class EngineStats:
     requests_total: int = 0
     prompt_tokens_total: int = 0
     completion_tokens_total: int = 0
+    restarts: int = 0

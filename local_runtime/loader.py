@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import time
 from collections import deque
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from local_runtime.admission import OUT_OF_MEMORY_WORDS
 from local_runtime.build import BuildRequest, Prepared, find_prepared, is_compiled
 from local_runtime.checkpoint import Checkpoint
 from local_runtime.child_process import python_command, python_environment
@@ -27,17 +29,21 @@ from local_runtime.errors import (
     error_from_code,
 )
 from local_runtime.generation_config import recommended_sampling
+from local_runtime.memory import Headroom, accelerator_headroom_mib, system_headroom_mib
+from local_runtime.memory_plan import MemoryPlan, predict_needs, require_host_room, require_room_to_build
 from local_runtime.models.registry import model_weight_specs
 from local_runtime.options import LoadOptions, ModelInfo, Progress, SamplingOptions
 from local_runtime.paths import cache_folder, model_folder
 from local_runtime.quantization import GROUP_SIZE, Quantization
-from local_runtime.target import ResolvedTarget, cuda_compiler_found, cuda_devices
+from local_runtime.target import ResolvedTarget, cuda_compiler_found, cuda_devices, parse_target_request
 from local_runtime.tokenizer import ChatTokenizer
+from local_runtime.weights import plan as plan_weights
 
 if TYPE_CHECKING:
     from local_runtime.models.config import ModelConfig
     from local_runtime.models.spec import WeightSpec
     from local_runtime.runner import TvmRunner
+    from local_runtime.target import DeviceKind
 
 __all__ = ["LoadedModel", "load"]
 
@@ -49,7 +55,12 @@ _AUTO_F16_LIMIT_PARAMETERS = 100_000_000
 _DEFAULT_CONTEXT_LIMIT_TOKENS = 8192
 """Context that is served when nobody says: the model's own, but no more than this, for its cache is memory."""
 
-_CACHE_SHARE_OF_FREE_MEMORY = 0.5
+_MIB = 1 << 20
+_BUILD_RESERVE_BYTES = 16 * _MIB
+"""What a build process may not take of the memory that is left, so that it fails by itself before the system kills it."""
+
+_AMPLE_BYTES = 1024 * _MIB
+"""A build that breaks off with more than this to take did not lack memory."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,11 @@ def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
     recommended = recommended_sampling(folder)
     parameters = checkpoint.parameter_count(specs)
     quant = options.quant if options.quant != "auto" else _recommended_quant(parameters, specs)
-    context_tokens = _context_tokens(options.context_tokens, config.context_tokens)
+    kind, index = _device_of(options.target)
+    weights_bytes = _weights_bytes(specs, quant, kind)
+
+    def plan() -> MemoryPlan:
+        return _plan_memory(options, config, kind, index, quant, weights_bytes)
 
     request = BuildRequest(str(folder), quant, options.target, str(cache_folder(options.cache_dir)))
     prepared = find_prepared(request, checkpoint)
@@ -109,28 +124,32 @@ def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
     if prepared is None:
         if options.target == "auto" and cuda_devices():
             _require_usable_gpu(request, checkpoint)
+        plan()  # Nothing is prepared for minutes that would not fit in the end.
+        require_room_to_build(kind, system_headroom_mib())
         prepared = _build_in_own_process(request, checkpoint, on_progress)
 
-    on_progress(Progress("load", None, "weights"))
+    memory = plan()
+    cut = memory.said(_context_tokens(options.context_tokens, config.context_tokens))
+    on_progress(Progress("load", None, cut or "weights"))
     from local_runtime.runner import TvmRunner
     from local_runtime.weights import open_weights
 
     weights = {(name, part): array for name, part, array in open_weights(prepared.weights, verify=False)}
     threads = options.threads or _default_threads()
-    token_bytes = _cache_bytes_per_token(config, prepared.target, quant)
-    total_tokens = _cache_tokens(context_tokens, options.max_sequences, token_bytes)
     runner = TvmRunner(
         prepared.target,
         prepared.artifact,
         weights,
         vocab_size=config.vocab_size,
-        context_tokens=context_tokens,
+        context_tokens=memory.context_tokens,
         max_sequences=options.max_sequences,
-        total_tokens=total_tokens,
+        total_tokens=memory.total_tokens,
         threads=threads,
+        # An accelerator's memory is taken when it is allocated; a processor's only when it is written to.
+        needs=memory.needs if kind == "cpu" else None,
+        headroom=Headroom() if kind == "cpu" else None,
     )
-    if prepared.target.kind != "cpu":
-        _try_out(runner, prepared.target)
+    _try_out(runner, prepared.target)
     runner_info = ModelInfo(
         name=folder.name,
         path=str(folder),
@@ -138,11 +157,11 @@ def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
         quant=quant,
         target=prepared.target.spec_json,
         device=_describe_device(prepared.target, threads),
-        context_tokens=context_tokens,
+        context_tokens=runner.context_tokens,
         vocab_size=config.vocab_size,
         parameters=parameters,
         weights_mib=sum(array.nbytes for array in weights.values()) / 2**20,
-        kv_mib=runner.total_pages * runner.page_tokens * token_bytes / 2**20,
+        kv_mib=runner.total_pages * runner.page_tokens * memory.needs.token_bytes / 2**20,
         load_s=time.perf_counter() - started,
         compiled=compiled,
     )
@@ -168,7 +187,10 @@ def _require_usable_gpu(request: BuildRequest, checkpoint: Checkpoint) -> None:
 
 
 def _try_out(runner: TvmRunner, target: ResolvedTarget) -> None:
-    """Run one token, so that a device's own compiler or driver fails here, where it can be answered for, and not in an answer."""
+    """Run one token, so that a device's own compiler or driver fails here, where it can be answered for, and not in an answer.
+
+    It also brings the weights into memory, where the headroom that later requests are measured by no longer counts them as free.
+    """
     try:
         runner.add_sequence(0)
         runner.prefill(0, [0])
@@ -177,7 +199,8 @@ def _try_out(runner: TvmRunner, target: ResolvedTarget) -> None:
         raise
     except (RuntimeError, ValueError) as error:  # what TVM's errors are
         raise CompileError(
-            f"The compiled model does not run on {target.name}: {_first_line(error)}.", "Use --target cpu."
+            f"The compiled model does not run on {target.name}: {_first_line(error)}.",
+            "Please report it." if target.kind == "cpu" else "Use --target cpu.",
         ) from error
 
 
@@ -209,27 +232,72 @@ def _default_threads() -> int:
     return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
 
 
-def _cache_bytes_per_token(config: ModelConfig, target: ResolvedTarget, quant: str) -> int:
-    element_bytes = 4 if target.kind == "cpu" or quant == "f32" else 2
-    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * element_bytes
+def _device_of(requested: str) -> tuple[DeviceKind, int]:
+    """The kind of device that a target request comes to, and which of several."""
+    kind, index, _ = parse_target_request(requested)
+    if kind == "cuda" or (kind == "auto" and cuda_devices()):
+        return "cuda", index
+    return ("metal" if kind == "metal" else "cpu"), index
 
 
-def _cache_tokens(context_tokens: int, max_sequences: int, token_bytes: int) -> int:
-    """Room for every sequence at full length, or for as much as half of the free memory holds, but for one at least."""
-    affordable = int(psutil.virtual_memory().available * _CACHE_SHARE_OF_FREE_MEMORY) // token_bytes
-    if affordable < context_tokens:
-        raise OutOfMemoryError(
-            f"A context of {context_tokens} tokens needs {context_tokens * token_bytes / 2**20:.0f} MiB of cache, "
-            f"more than half of the free memory.",
-            f"Ask for a context of at most {max(affordable, 0)} tokens (context_tokens), or close other programs.",
-        )
-    return min(context_tokens * max_sequences, affordable)
+def _weights_bytes(specs: list[WeightSpec], quant: Quantization, kind: DeviceKind) -> int:
+    """How large the converted weights will be, which is known before they are converted."""
+    last = plan_weights(specs, quant, "cpu-tiled" if kind == "cpu" else "row-major")[-1]
+    return last.offset + last.nbytes
+
+
+def _plan_memory(
+    options: LoadOptions, config: ModelConfig, kind: DeviceKind, index: int, quant: Quantization, weights_bytes: int
+) -> MemoryPlan:
+    """Predict what the model takes, and fit its cache into what is there at this moment.
+
+    Raises:
+        InvalidRequestError: A longer context is asked for than the model has.
+        OutOfMemoryError: It doesn't fit.
+    """
+    context_tokens = _context_tokens(options.context_tokens, config.context_tokens)
+    needs = predict_needs(
+        config,
+        target_kind=kind,
+        quant=quant,
+        weights_bytes=weights_bytes,
+        context_tokens=context_tokens,
+        max_sequences=options.max_sequences,
+    )
+    headroom_mib = system_headroom_mib()
+    card_mib = accelerator_headroom_mib(index) if kind == "cuda" else None
+    if card_mib is not None:  # else the device has no memory of its own, as in an integrated one
+        require_host_room(kind, headroom_mib)
+    return needs.plan(
+        headroom_mib=headroom_mib if card_mib is None else card_mib,
+        memory_mib=options.memory_mib,
+        context_tokens=context_tokens,
+        may_cut_context=options.context_tokens is None,
+        max_sequences=options.max_sequences,
+    )
 
 
 def _describe_device(target: ResolvedTarget, threads: int) -> str:
     if target.kind == "cpu":
         return f"{target.name}, {threads} thread{'s' if threads != 1 else ''}"
     return f"{target.name} ({target.kind}:{target.index})"
+
+
+def _limit_memory(pid: int) -> int | None:
+    """Let a build fail by an allocation that is refused, before it has taken what is left and the system kills somebody.
+
+    Linux alone counts what a process writes to against a limit of its own (``RLIMIT_DATA``); elsewhere the check before the build
+    has to do.
+
+    Returns:
+        The limit in bytes; None where there is no such thing.
+    """
+    if not hasattr(psutil, "RLIMIT_DATA"):
+        return None
+    limit_bytes = int(system_headroom_mib() * _MIB) - _BUILD_RESERVE_BYTES
+    with contextlib.suppress(psutil.NoSuchProcess):  # it ended at once, and its exit code will say why
+        psutil.Process(pid).rlimit(psutil.RLIMIT_DATA, (limit_bytes, limit_bytes))
+    return limit_bytes
 
 
 def _build_in_own_process(request: BuildRequest, checkpoint: Checkpoint, on_progress: ProgressCallback) -> Prepared:
@@ -247,6 +315,7 @@ def _build_in_own_process(request: BuildRequest, checkpoint: Checkpoint, on_prog
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
+    limit_bytes = _limit_memory(process.pid) if _device_of(request.target)[0] == "cpu" else None
     stderr_tail: deque[str] = deque(maxlen=20)
     drain = Thread(target=stderr_tail.extend, args=(process.stderr,), daemon=True)
     drain.start()
@@ -272,9 +341,13 @@ def _build_in_own_process(request: BuildRequest, checkpoint: Checkpoint, on_prog
     if "error" in outcome:
         raise error_from_code(outcome["error"]["code"], outcome["error"]["message"], outcome["error"]["mend"])
     if "done" not in outcome:
-        if code in (-9, 137):
+        said_so = any(words in line.lower() for line in stderr_tail for words in OUT_OF_MEMORY_WORDS)
+        # Native code that is refused memory says so, aborts, or reads from where the memory would have been.
+        refused = limit_bytes is not None and limit_bytes < _AMPLE_BYTES and code in (-signal.SIGABRT, -signal.SIGSEGV)
+        if said_so or refused or code in (-9, 137):
             raise OutOfMemoryError(
-                "Preparing the model was killed, most likely for memory.", "Close other programs, or use q4."
+                f"Preparing the model {'was killed' if code in (-9, 137) else 'broke off'}, most likely for lack of memory.",
+                "Close other programs, raise the memory limit for the first start, or use q4.",
             )
         last = stderr_tail[-1].strip() if stderr_tail else "it said nothing"
         raise CompileError(f"Preparing the model ended with exit code {code}: {last}.", "Please report it.")

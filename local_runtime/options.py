@@ -225,8 +225,9 @@ class GenerateRequest:
         ignore_eos: Go on after an end-of-sequence token, for measurements that need a fixed number of tokens.
         answer_begun: How the answer begins, said by somebody else: it goes on right after its last character, and what is given
             out does not repeat it.
-        answer_begun_ids: The same as tokens of this model that this request has generated before, in another worker: the answer
-            goes on exactly as it would have; they count as generated, and what they come to is not given out again.
+        answer_begun_ids: Tokens that this request has generated before, in another worker, after ``answer_begun`` if there is
+            some: the answer goes on exactly as it would have; they count as generated, and what they come to is not given out
+            again.
         conversation: Name of the conversation that it belongs to; those that wait take turns by it.
 
     Raises:
@@ -266,10 +267,6 @@ class GenerateRequest:
                 raise _fail(name, ids, "a list of at least one token id", content=True)
         if not isinstance(self.answer_begun, str):
             raise _fail("answer_begun", self.answer_begun, "a string", content=True)
-        if self.answer_begun and self.answer_begun_ids is not None:
-            raise InvalidRequestError(
-                "answer_begun and answer_begun_ids are both given.", "Give one of them, as text or as tokens."
-            )
         if not isinstance(self.conversation, str):
             raise _fail("conversation", self.conversation, "a string")
 

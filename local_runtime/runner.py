@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import tvm_ffi
 
+from local_runtime.admission import OUT_OF_MEMORY_WORDS, Admission
 from local_runtime.artifact import read_artifact
 from local_runtime.errors import CompileError, OutOfMemoryError
 from local_runtime.tvm_runtime import Device, load_objects, set_threads, shape_of
@@ -16,14 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from local_runtime.memory import Headroom
+    from local_runtime.memory_plan import MemoryNeeds
     from local_runtime.target import ResolvedTarget
 
 __all__ = ["TvmRunner"]
 
 Logits = npt.NDArray[np.float32]
-
-_OUT_OF_MEMORY_WORDS = ("out of memory", "out_of_memory", "bad_alloc", "cannot allocate")
-"""How allocators say it; TVM passes their words on in an error of its own."""
 
 
 class TvmRunner:
@@ -40,6 +40,9 @@ class TvmRunner:
         max_sequences: Most sequences at a time.
         total_tokens: Tokens that the key-value cache holds for all sequences together.
         threads: Threads of a CPU kernel.
+        needs: What the model was predicted to take; with it, no step touches memory that isn't there. Leave it out where the
+            device takes all of its memory at once.
+        headroom: What is left; ``needs`` wants it.
 
     Raises:
         CompileError: The compiled code is torn or was made for other weights.
@@ -58,6 +61,8 @@ class TvmRunner:
         max_sequences: int,
         total_tokens: int,
         threads: int,
+        needs: MemoryNeeds | None = None,
+        headroom: Headroom | None = None,
     ) -> None:
         manifest = read_artifact(artifact)
         if manifest is None:
@@ -97,11 +102,21 @@ class TvmRunner:
                 "Ask for a smaller context (context_tokens) or fewer sequences at a time.",
             ) from error
         self.total_pages = self.available_pages()  # the runtime rounds up by a page of its own
+        self._admission: Admission | None = None
+        if needs is not None and headroom is not None:
+            self._admission = Admission(
+                headroom,
+                page_bytes=self.page_tokens * needs.token_bytes,
+                workspace_bytes=needs.workspace_bytes,
+                chunk_tokens=self.prefill_chunk_tokens,
+            )
 
     def _bind_cache_functions(self) -> None:
         get = tvm_ffi.get_global_func
         self._add = get("vm.builtin.kv_state_add_sequence")
         self._remove = get("vm.builtin.kv_state_remove_sequence")
+        self._fork = get("vm.builtin.kv_state_fork_sequence")
+        self._length = get("vm.builtin.attention_kv_cache_get_sequence_length")
         self._begin = get("vm.builtin.kv_state_begin_forward")
         self._end = get("vm.builtin.kv_state_end_forward")
         self._free_pages = get("vm.builtin.attention_kv_cache_get_num_available_pages")
@@ -114,9 +129,43 @@ class TvmRunner:
         """End a sequence and free its pages."""
         self._remove(self._cache, sequence_id)
 
+    def fork_sequence(self, parent_id: int, child_id: int, at_tokens: int | None = None) -> None:
+        """Start a sequence with another one's first tokens, whose keys and values the two then share.
+
+        Whole pages are shared until both have ended. A fork within a page takes one page for a copy of its beginning.
+
+        Args:
+            parent_id: The sequence to take from; it goes on as before.
+            child_id: The new sequence.
+            at_tokens: How many of the parent's tokens to take; None takes all.
+
+        Raises:
+            ValueError: ``at_tokens`` is below 0, or more than the parent has.
+            OutOfMemoryError: The cache has no page left for the copy.
+        """
+        length = int(self._length(self._cache, parent_id))
+        at_tokens = length if at_tokens is None else at_tokens
+        if not 0 <= at_tokens <= length:
+            raise ValueError(f"a fork at token {at_tokens} of a sequence of {length} tokens")
+        # TVM finds out in mid-work that there is no page, and would have lost the parent's by then.
+        copies = at_tokens % self.page_tokens > 0
+        if copies and self.available_pages() == 0:
+            raise self._cache_is_full()
+        self._require_memory(new_pages=int(copies), tokens=0)
+        self._fork(self._cache, parent_id, child_id, at_tokens)
+
     def available_pages(self) -> int:
         """Pages of the key-value cache that are free."""
         return int(self._free_pages(self._cache))
+
+    def shortage(self, pages: int) -> OutOfMemoryError | None:
+        """What to tell if there is no memory for so many pages in all, those in use among them; None if there is."""
+        return None if self._admission is None else self._admission.shortage(pages)
+
+    @property
+    def headroom_mib(self) -> float | None:
+        """MiB that can still be taken, read at most once a second; None if nobody watches over it."""
+        return None if self._admission is None else self._admission.headroom.mib()
 
     def prefill(self, sequence_id: int, token_ids: Sequence[int]) -> Logits:
         """Append tokens to a sequence, at most ``prefill_chunk_tokens``; logits float32 ``[vocab]`` after the last.
@@ -157,14 +206,12 @@ class TvmRunner:
         except RuntimeError as error:
             if self.available_pages() > 0:
                 raise
-            raise OutOfMemoryError(
-                f"The key-value cache is full: all of its {self.total_pages} pages of {self.page_tokens} tokens are in use.",
-                "Ask for less at the same time, or load the model where more memory is free.",
-            ) from error
+            raise self._cache_is_full() from error
         try:
+            self._require_memory(new_pages=0, tokens=sum(new_tokens))  # the pages are taken, but not touched yet
             return self._device.fetch(compute())
         except RuntimeError as error:
-            if not any(words in str(error).lower() for words in _OUT_OF_MEMORY_WORDS):
+            if not any(words in str(error).lower() for words in OUT_OF_MEMORY_WORDS):
                 raise
             raise OutOfMemoryError(
                 "There was no memory left to compute the next tokens.",
@@ -172,6 +219,16 @@ class TvmRunner:
             ) from error
         finally:
             self._end(self._cache)
+
+    def _require_memory(self, *, new_pages: int, tokens: int) -> None:
+        if self._admission is not None:
+            self._admission.require_step(self.total_pages - self.available_pages() + new_pages, tokens)
+
+    def _cache_is_full(self) -> OutOfMemoryError:
+        return OutOfMemoryError(
+            f"The key-value cache is full: all of its {self.total_pages} pages of {self.page_tokens} tokens are in use.",
+            "Ask for less at the same time, or load the model where more memory is free.",
+        )
 
     def close(self) -> None:
         """Give the memory back."""

@@ -64,11 +64,29 @@ class Sampler:
         self._counts: dict[int, int] = {}
         self._buffer: npt.NDArray[np.float32] | None = None
 
-    def sample(self, logits: npt.NDArray[np.float32]) -> int:
+    def continue_after(self, token_ids: Sequence[int], *, drawn: bool) -> None:
+        """Count tokens as part of the answer that this sampler did not draw itself.
+
+        Args:
+            token_ids: The answer so far.
+            drawn: A sampler like this one drew them: the next draws are those that it would have made.
+        """
+        for token in token_ids:
+            self._remember(token)
+        if drawn and not self._greedy:
+            self._random.random(len(token_ids))  # one uniform for each token
+
+    @property
+    def _greedy(self) -> bool:
+        return self._options.temperature == 0 or self._options.top_k == 1
+
+    def sample(self, logits: npt.NDArray[np.float32], allowed: npt.NDArray[np.int64] | None = None) -> int:
         """Draw the next token.
 
         Args:
             logits: float32 ``[vocab]``, left unchanged; ``-inf`` forbids a token.
+            allowed: The only tokens that may be drawn, int64 ``[allowed]``; None for all. What is forbidden is gone before
+                top-k, top-p and min-p look.
 
         Returns:
             Its id. With temperature 0 the one with the highest logit after penalties, the lowest id on ties.
@@ -77,12 +95,13 @@ class Sampler:
             EngineInternalError: The logits hold a NaN, or no token is allowed.
         """
         logits = self._penalised(logits)
+        if allowed is not None:
+            logits = self._only(logits, allowed)
         best = int(np.argmax(logits))  # of a NaN, numpy's argmax returns the place
         highest = float(logits[best])
         if not np.isfinite(highest):
             raise EngineInternalError("The model produced logits that are not finite numbers.")
-        options = self._options
-        token = best if options.temperature == 0 or options.top_k == 1 else self._draw(logits, highest)
+        token = best if self._greedy else self._draw(logits, highest)
         self._remember(token)
         return token
 
@@ -101,6 +120,13 @@ class Sampler:
             ids = np.fromiter(self._counts, dtype=np.int64, count=len(self._counts))
             counts = np.fromiter(self._counts.values(), dtype=np.float32, count=len(self._counts))
             logits[ids] -= counts * np.float32(options.frequency_penalty) + np.float32(options.presence_penalty)
+        return logits
+
+    def _only(self, logits: npt.NDArray[np.float32], allowed: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        values = logits[allowed]  # before the copy, for that may be where they are
+        logits = self._copy(logits)
+        logits.fill(-np.inf)
+        logits[allowed] = values
         return logits
 
     def _copy(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -37,7 +37,11 @@ class Sequence:
         state: Where it stands; only the scheduler changes it.
         reserved_pages: Pages that the scheduler keeps for it.
         alone: Never decode it in one batch with others (it was in a batch that failed).
-        conversation: Whose it is; conversations that wait take turns.
+        conversation: Whose it is; conversations that wait take turns. Sequences without a name share one turn.
+        open_ended: Nobody said how long the answer may become: pages for ``max_tokens`` are not reserved all at once.
+        overtaken: How often another one was admitted before it because that one was smaller; only the queue counts.
+        admission: The how many-th admission was its own; only the scheduler counts.
+        admitted_at_s: When it was first admitted, by the scheduler's clock.
     """
 
     sequence_id: int
@@ -49,6 +53,10 @@ class Sequence:
     reserved_pages: int = 0
     alone: bool = False
     conversation: str = field(default="", metadata=CONTENT)
+    open_ended: bool = False
+    overtaken: int = 0
+    admission: int = 0
+    admitted_at_s: float | None = None
 
     def __post_init__(self) -> None:
         if not self.tokens or self.max_tokens < 1:

@@ -17,12 +17,14 @@ from tokenizers import Tokenizer
 
 from local_runtime.chat_template import ChatTemplate, flatten_content
 from local_runtime.detokenizer import IncrementalDetokenizer, TokenBytes
-from local_runtime.errors import TokenizerError
+from local_runtime.errors import InvalidRequestError, TokenizerError
 from local_runtime.models.config import ModelConfig
 from local_runtime.paths import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from local_runtime.healing import TokenPrefixes
 
 __all__ = ["ChatTokenizer"]
 
@@ -69,6 +71,7 @@ class ChatTokenizer:
         # A token that is matched after normalisation can be typed in other ways than literally.
         self._only_literal = not any(token.special and token.normalized for token in added.values())
         self._twin = _PlainTextTwin(tokenizer, control)
+        self._prefixes: TokenPrefixes | None = None
 
     @classmethod
     def from_folder(cls, path: str | Path, vocab_size: int, *, eos_ids: Collection[int] | None = None) -> ChatTokenizer:
@@ -132,23 +135,90 @@ class ChatTokenizer:
             TokenizerError: The checkpoint has no chat template, or the template fails.
             InvalidRequestError: The template refuses these messages.
         """
+        rendered, mark, _ = self._render_marked(messages, add_generation_prompt, variables)
+        return self._encode_marked(rendered, mark)
+
+    def encode_begun(
+        self, messages: Sequence[Mapping[str, Any]], begun: str, /, **variables: Any
+    ) -> tuple[list[int], list[int]]:
+        """Token ids of a conversation's prompt, and of the beginning of the assistant's answer to it.
+
+        The answer's tokens are those that its text has after this prompt, where both together have the prompt's tokens at
+        their beginning; else (a line break that would melt into the prompt's last one, say) those that it has alone.
+
+        Args:
+            messages: The conversation.
+            begun: How the answer begins; special tokens in it are ordinary text, as in all messages.
+            variables: Further variables for the template.
+
+        Raises:
+            TokenizerError: The checkpoint has no chat template, or the template fails.
+            InvalidRequestError: The template refuses these messages.
+        """
+        rendered, mark, said = self._render_marked(messages, True, variables, begun)
+        prompt = self._encode_marked(rendered, mark)
+        whole = self._encode_marked(rendered + self._space_before_answer(messages, variables) + said, mark)
+        if whole[: len(prompt)] == prompt:
+            return prompt, whole[len(prompt) :]
+        return prompt, self._encode_marked(said, mark)
+
+    def prefixes(self) -> TokenPrefixes:
+        """The tokens that text may be made of, by how they begin; made once, which takes a moment (see `TokenPrefixes`)."""
+        if self._prefixes is None:
+            self._prefixes = self.token_bytes.prefixes(self.special_ids | self.eos_ids)
+        return self._prefixes
+
+    def _render_marked(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool,
+        variables: Mapping[str, Any],
+        begun: str = "",
+    ) -> tuple[str, str, str]:
+        """Render messages; returns the text, the mark that breaks control tokens that were typed, and ``begun`` marked alike.
+
+        The mark is empty where nothing looks like a control token.
+        """
         flat = [flatten_content(message, index) for index, message in enumerate(messages)]
-        strings = list(_strings([flat, variables]))
+        strings = list(_strings([flat, variables, begun]))
         if self._only_literal and not any(self._control.search(text) for text in strings):
-            rendered = self.render(flat, add_generation_prompt, **variables)
-            return self._tokenizer.encode(rendered, add_special_tokens=False).ids
+            return self.render(flat, add_generation_prompt, **variables), "", begun
 
         everything = "".join(strings)
         mark = next((character for character in _NONCHARACTERS if character not in everything), None)
         if mark is None:
             mark = _NONCHARACTERS[0]
-            flat, variables = _map_strings((flat, variables), lambda text: text.replace(mark, "\ufffd"))
+            flat, variables, begun = _map_strings(
+                (flat, variables, begun), lambda text: text.replace(_NONCHARACTERS[0], "\ufffd")
+            )
         marked = [
             _break(message, self._special if message["role"] == "assistant" else self._control, mark)
             for message in flat
         ]
         rendered = self.render(marked, add_generation_prompt, **_break(variables, self._control, mark))
-        return self._twin.encode(rendered, self._control, mark)
+        return rendered, mark, _break(begun, self._special, mark)
+
+    def _encode_marked(self, text: str, mark: str) -> list[int]:
+        if mark:
+            return self._twin.encode(text, self._control, mark)
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _space_before_answer(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
+        """The space that the template writes between the prompt and an answer, where decoding takes it away again.
+
+        Llama 2's and Mistral's templates end the prompt with ``[/INST]`` and write an answer as ``[/INST] Hello``: there an
+        answer's first token carries a space that is no part of its text.
+        """
+        left_out = self.token_bytes.left_out_first.decode()
+        if not left_out:
+            return ""
+        probe = "x"
+        try:
+            prompt = self.render(messages, **variables)
+            answered = self.render([*messages, {"role": "assistant", "content": probe}], False, **variables)
+        except (InvalidRequestError, TokenizerError):
+            return ""  # a template that takes no answer here says nothing about one
+        return left_out if answered.startswith(prompt + left_out + probe) else ""
 
     def encode(self, text: str, *, parse_special: bool = False) -> list[int]:
         """Token ids of a text without a template and without an added beginning-of-text token.

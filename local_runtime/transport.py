@@ -1,7 +1,7 @@
 """How commands reach a worker and replies come back: from a child process over pipes, or from a thread.
 
 Standard library only: the application's process imports this module. A transport calls ``on_reply`` for each reply and
-then, exactly once, ``on_end``; both from its own thread.
+then, exactly once, ``on_end``; both from its own thread. What reached its end unasked is told as a :class:`Death`.
 """
 
 from __future__ import annotations
@@ -17,16 +17,24 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from local_runtime.child_process import python_command, python_environment
+from local_runtime.child_process import parent_variable, python_command, python_environment
 from local_runtime.crash_reports import described
+from local_runtime.deaths import Death, how_it_ended, memory_kills
 from local_runtime.errors import EngineInternalError, LocalRuntimeError, WorkerDiedError
+from local_runtime.inbox import EngineThread
 from local_runtime.protocol import Command, Reply, Shutdown, decode_reply, encode, read_frame, write_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import IO
 
-__all__ = ["ProcessTransport", "ThreadTransport", "Transport", "default_worker_command", "worker_environment"]
+__all__ = [
+    "ProcessTransport",
+    "ThreadTransport",
+    "Transport",
+    "default_worker_command",
+    "worker_environment",
+]
 
 _log = logging.getLogger("local_runtime.worker")
 
@@ -47,6 +55,15 @@ class Transport(Protocol):
     def send(self, command: Command) -> None:
         """Send a command without waiting for the worker; a worker that is gone is told of by ``on_end``."""
 
+    def kill(self, why: str) -> None:
+        """Kill the worker, and what it has started, without asking; ``on_end`` follows with ``why`` as the way it ended."""
+
+    def exited(self) -> bool:
+        """Whether the worker is gone, even if nothing has told so yet."""
+
+    def abandon(self) -> Death:
+        """Wait no longer for the end of a worker that was killed or is gone; returns what is known of it."""
+
     def close(self) -> None:
         """End the worker, within 3 s; it may be called again and from any thread."""
 
@@ -58,7 +75,10 @@ class ProcessTransport:
         command: The program and its arguments.
         environment: The child's environment variables.
         on_reply: Called with each reply.
-        on_end: Called once when the child is gone, with what is known of why.
+        on_end: Called once when the child is gone: with how it ended, or with why it could not be understood.
+
+    The child ends with the thread that starts it (see :func:`local_runtime.child_process.die_with_parent`), so this must be
+    a thread that lasts.
 
     Raises:
         WorkerDiedError: The child could not be started.
@@ -69,11 +89,13 @@ class ProcessTransport:
         command: Sequence[str],
         environment: dict[str, str],
         on_reply: Callable[[Reply], None],
-        on_end: Callable[[LocalRuntimeError], None],
+        on_end: Callable[[Death | LocalRuntimeError], None],
     ) -> None:
         self._on_reply = on_reply
         self._on_end = on_end
         self._closing = False
+        self._killed_because = ""
+        self._memory_kills = memory_kills()
         self._owner_pid = os.getpid()
         self._stderr_tail: collections.deque[str] = collections.deque(maxlen=20)
         self._outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -83,7 +105,7 @@ class ProcessTransport:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env=environment,
+                env=environment | parent_variable(),
                 # Ctrl-C on the terminal is for the application; the child must not even see it while it starts.
                 start_new_session=os.name == "posix",
                 creationflags=_windows_creation_flags(),
@@ -113,13 +135,28 @@ class ProcessTransport:
         """
         self._outgoing.put(encode(command))
 
+    def kill(self, why: str) -> None:
+        """Kill the child and what it has started."""
+        if os.getpid() == self._owner_pid:
+            self._killed_because = why
+            self._kill_tree()
+
+    def exited(self) -> bool:
+        """Whether the child is gone; its pipe stays open if another process has inherited the other end."""
+        return self._process.poll() is not None
+
+    def abandon(self) -> Death:
+        """Wait no longer for the child's end: it can't be killed, or somebody keeps its pipe open."""
+        self._outgoing.put(None)
+        return self._death()
+
     def close(self) -> None:
         """End the child: ask it, then have the system ask it, then kill it; within 3 s."""
         if os.getpid() != self._owner_pid:
             return  # A fork of the application must not end its parent's worker.
         self._closing = True
         self._outgoing.put(encode(Shutdown()))
-        for timeout_s, then in ((_SHUTDOWN_S, self._process.terminate), (_TERMINATE_S, self._process.kill)):
+        for timeout_s, then in ((_SHUTDOWN_S, self._process.terminate), (_TERMINATE_S, self._kill_tree)):
             if self._ended_within(timeout_s):
                 break
             then()
@@ -130,9 +167,25 @@ class ProcessTransport:
             self._reader.join(timeout=_KILL_S)
 
     def _spawn(self, name: str, target: Callable[[IO[bytes]], None], stream: IO[bytes]) -> threading.Thread:
-        thread = threading.Thread(target=target, args=(stream,), name=f"local-engine-{name}", daemon=True)
+        thread = EngineThread(name, target, stream)
         thread.start()
         return thread
+
+    def _kill_tree(self) -> None:
+        """Kill the child and what it has started, such as the process that compiles."""
+        if sys.platform == "win32":
+            import psutil  # not at the top: it is needed only here
+
+            with contextlib.suppress(psutil.Error):
+                for process in psutil.Process(self._process.pid).children(recursive=True):
+                    with contextlib.suppress(psutil.Error):
+                        process.kill()
+        else:
+            # It leads a session of its own, and so a process group with its own number. ESRCH: they are all gone; EPERM: on
+            # macOS, a group of which only the dead leader is left.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.kill()
 
     def _ended_within(self, timeout_s: float) -> bool:
         try:
@@ -172,47 +225,40 @@ class ProcessTransport:
                 misunderstood = EngineInternalError(f"A reply of the engine failed with {type(error).__name__}.")
         # A process that is killed in the middle of a frame looks like one that speaks nonsense, but is gone in a moment.
         ended_by_itself = self._ended_within(_SHUTDOWN_S if misunderstood is None or self._closing else _DYING_S)
-        if not ended_by_itself:
-            self._process.kill()
+        self._kill_tree()  # what it had started must not outlive it, however it ended
         self._process.wait()
         self._outgoing.put(None)
         self._stderr_reader.join(timeout=0.5)
-        killed = ended_by_itself and self._process.returncode < 0
-        if misunderstood is None or self._closing or killed:
+        killed = bool(self._killed_because) or (ended_by_itself and self._process.returncode < 0)
+        if self._closing:
+            self._on_end(_closed())
+        elif misunderstood is None or killed:
             self._on_end(self._death())
         else:
             self._on_end(misunderstood)
 
-    def _death(self) -> WorkerDiedError:
-        if self._closing:
-            return WorkerDiedError("The engine was closed before the answer was complete.", "Ask again.")
-        code = self._process.returncode
-        last = f" Its last words: {self._stderr_tail[-1][:300]}" if self._stderr_tail else ""
-        if code >= 0:
-            how = f"with exit code {code}"
-        else:
-            try:
-                how = f"by signal {signal.Signals(-code).name}"
-            except ValueError:
-                how = f"by signal {-code}"
-        mend = "Ask again; the engine starts anew."
-        if code == -9:
-            mend = (
-                "If the system ran short of memory, free some, or choose a smaller model, quant or context_tokens; "
-                "the next request starts the engine anew."
+    def _death(self) -> Death:
+        code = self._process.poll()
+        if code is None:
+            return Death(
+                f"{self._killed_because}, and does not go away" if self._killed_because else "in an unknown way"
             )
-        return WorkerDiedError(f"The engine process ended {how} while it was needed.{last}", mend)
+        last_words = self._stderr_tail[-1][:300] if self._stderr_tail else ""
+        if self._killed_because:
+            return Death(self._killed_because, last_words)
+        killed = os.name == "posix" and code == -signal.SIGKILL
+        return Death(how_it_ended(code), last_words, killed, killed and memory_kills() > self._memory_kills)
 
 
 class ThreadTransport:
     """A worker in a thread of this process, for debugging; it takes the application along when it crashes."""
 
-    def __init__(self, on_reply: Callable[[Reply], None], on_end: Callable[[LocalRuntimeError], None]) -> None:
+    def __init__(self, on_reply: Callable[[Reply], None], on_end: Callable[[Death | LocalRuntimeError], None]) -> None:
         from local_runtime import worker  # not at the top: the module itself is light, but rarely needed here
 
         self._on_end = on_end
         self._worker = worker.Worker(worker.load_model, on_reply)
-        self._thread = threading.Thread(target=self._run, name="local-engine", daemon=True)
+        self._thread = EngineThread("worker", self._run)
         self._thread.start()
 
     @property
@@ -224,6 +270,18 @@ class ThreadTransport:
         """Queue a command."""
         self._worker.put(command)
 
+    def kill(self, why: str) -> None:
+        """A thread can't be killed; nobody supervises one."""
+        _log.error("the engine's thread hangs (it would have ended %s); a thread can't be killed", why)
+
+    def exited(self) -> bool:
+        """Whether the thread has ended."""
+        return not self._thread.is_alive()
+
+    def abandon(self) -> Death:
+        """Leave the thread to itself."""
+        return Death("in an unknown way")
+
     def close(self) -> None:
         """End the thread; a model that is being loaded is waited for at most 3 s and then left to end by itself."""
         self._worker.put(Shutdown())
@@ -231,7 +289,7 @@ class ThreadTransport:
             self._thread.join(timeout=_SHUTDOWN_S + _TERMINATE_S + _KILL_S)
 
     def _run(self) -> None:
-        end: LocalRuntimeError = WorkerDiedError("The engine was closed before the answer was complete.", "Ask again.")
+        end: LocalRuntimeError = _closed()
         try:
             self._worker.run()
         except LocalRuntimeError as error:
@@ -240,6 +298,10 @@ class ThreadTransport:
             _log.error("the engine's thread ended with %s", described(error))
             end = EngineInternalError(f"The engine's thread ended with {type(error).__name__}.", "See the log.")
         self._on_end(end)
+
+
+def _closed() -> WorkerDiedError:
+    return WorkerDiedError("The engine was closed before the answer was complete.", "Ask again.")
 
 
 def default_worker_command() -> list[str]:

@@ -7,8 +7,10 @@ What the process owes its parent:
 
 - Only frames reach the pipe: the real standard output is moved to a private descriptor and ``stdout`` becomes
   ``stderr``, so a library that prints cannot tear a frame. Standard input is taken away in the same manner.
-- It never outlives the parent: the end of its standard input ends it at once, whatever it is doing, and so does a
-  change of its parent (for the case that another process still holds the pipe).
+- It never outlives the parent: the end of its standard input ends it at once, whatever it is doing. On Linux, the system
+  kills it with its parent too, even if it is stopped or another process still holds the pipe; on other POSIX systems it
+  looks for a change of its parent every second.
+- It answers a ping at once, from the thread that reads, and says whether the engine gets anything done.
 - Ctrl-C is the parent's business: SIGINT is ignored.
 - Every failure is a coded error in a frame. The way that an exception took goes to standard error, but not its text,
   which may quote a conversation. Once the model is loaded, nothing else does: native libraries print what they like.
@@ -28,6 +30,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, BinaryIO
 
+from local_runtime.child_process import die_with_parent
 from local_runtime.crash_reports import (
     described,
     forbid_core_dumps,
@@ -51,6 +54,8 @@ from local_runtime.protocol import (
     Hello,
     HelloReply,
     Load,
+    Ping,
+    PongReply,
     ProgressReply,
     PromptTokensReply,
     ReadyReply,
@@ -102,6 +107,8 @@ class Worker:
         self._lock = threading.Lock()
         self._queued: set[int] = set()
         self._load_failed = False
+        self._beat = 0
+        self._busy_since: float | None = None
         self.loading = False
 
     def put(self, command: Command) -> None:
@@ -120,6 +127,12 @@ class Worker:
         self._send(FinishedReply(request_id, "cancelled", Usage(), Timings()))
         return True
 
+    def pong(self, ping_id: int) -> PongReply:
+        """The reply to a ping: whether anything gets done here; any thread, and without waiting for it."""
+        busy_since = self._busy_since
+        busy_s = 0.0 if busy_since is None else max(0.0, time.monotonic() - busy_since)
+        return PongReply(ping_id, self._beat, busy_s)
+
     def run(self) -> None:
         """Carry out commands until ``shutdown``, or until a model could not be loaded.
 
@@ -131,6 +144,7 @@ class Worker:
         try:
             while not self._load_failed:
                 command = self._next_command()
+                self._begin()
                 if isinstance(command, Shutdown):
                     break
                 if command is not None:
@@ -155,10 +169,16 @@ class Worker:
     def _next_command(self) -> Command | None:
         """The next command; waits for one only when the engine has nothing to do."""
         if self._engine is None or not self._engine.has_work:
+            self._busy_since = None
             return self._commands.get()
         with contextlib.suppress(queue.Empty):
             return self._commands.get_nowait()
         return None
+
+    def _begin(self) -> None:
+        """Something was got done, and the next thing begins: a step, a command, a stage of loading."""
+        self._beat += 1
+        self._busy_since = time.monotonic()
 
     def _handle(self, command: Command) -> None:
         match command:
@@ -183,6 +203,8 @@ class Worker:
             case CountPromptTokens(id=request_id):
                 if engine := self._engine_for(request_id):
                     self._handle_count(engine, command)
+            case Ping(id=request_id):
+                self._send(self.pong(request_id))
 
     def _handle_load(self, command: Load) -> None:
         if self._engine is not None:
@@ -190,10 +212,10 @@ class Worker:
             return
         self.loading = True
         try:
-            model = self._load(command.options, lambda progress: self._send(ProgressReply(command.id, progress)))
+            model = self._load(command.options, lambda progress: self._tell_progress(command.id, progress))
             from local_runtime.engine import Engine
 
-            self._engine = Engine(model)
+            self._engine = Engine(model, max_waiting=command.options.max_waiting)
         except BrokenPipeError:
             raise
         except Exception as error:  # noqa: BLE001 - every failure crosses the pipe as a coded error
@@ -203,6 +225,10 @@ class Worker:
         finally:
             self.loading = False
         self._send(ReadyReply(command.id, self._engine.info))
+
+    def _tell_progress(self, load_id: int, progress: Progress) -> None:
+        self._begin()
+        self._send(ProgressReply(load_id, progress))
 
     def _handle_count(self, engine: Engine, command: CountPromptTokens) -> None:
         try:
@@ -222,8 +248,8 @@ class Worker:
 
     def _send_event(self, request_id: int, event: Event) -> None:
         match event:
-            case TextDelta(text=text, tokens=tokens):
-                self._send(DeltaReply(request_id, text, tokens))
+            case TextDelta(text=text, tokens=tokens, ids=ids):
+                self._send(DeltaReply(request_id, text, tokens, ids))
             case Finished(reason=reason, usage=usage, timings=timings):
                 self._send(FinishedReply(request_id, reason, usage, timings))
             case Failed(error=error):
@@ -255,6 +281,7 @@ def serve(load: LoadFunction) -> None:
         load: Loads a model; :func:`load_model` unless a test scripts one.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    dies_with_parent = die_with_parent()
     forbid_core_dumps()
     report_what_nobody_catches()
     commands, replies = _take_over_standard_streams()
@@ -274,7 +301,7 @@ def serve(load: LoadFunction) -> None:
 
     worker = Worker(load_and_be_silent, send)
     threading.Thread(target=_read_commands, args=(commands, worker, send), name="commands", daemon=True).start()
-    if os.name == "posix":
+    if os.name == "posix" and not dies_with_parent:
         threading.Thread(target=_watch_parent, args=(os.getppid(), worker), name="parent", daemon=True).start()
     try:
         worker.run()
@@ -313,6 +340,9 @@ def _read_commands(commands: BinaryIO, worker: Worker, send: Callable[[Reply], N
             except LocalRuntimeError as error:
                 # The frame is sound, a value in it is not: refuse that request and go on.
                 send(FailedReply.of(_request_id(payload), error))
+                continue
+            if isinstance(command, Ping):
+                send(worker.pong(command.id))
                 continue
             if isinstance(command, Cancel) and worker.cancel_queued(command.id):
                 continue

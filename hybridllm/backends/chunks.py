@@ -72,8 +72,7 @@ class ChunkReader:
             text, refusal = delta.get("content") or "", delta.get("refusal") or ""
             if not isinstance(text, str) or not isinstance(refusal, str):
                 raise RemoteError("The remote sent a piece whose content is not text.")
-            # JSON can spell half of a surrogate pair, which no message could carry on.
-            text, refusal = (part.encode("utf-8", "replace").decode() for part in (text, refusal))
+            text, refusal = _well_formed(text), _well_formed(refusal)
             if delta.get("tool_calls") or delta.get("function_call"):
                 raise RemoteError("The remote answered with a tool call, and the request had no tools.")
             if (text or refusal) and self._finish is not None:
@@ -95,6 +94,11 @@ class ChunkReader:
                 "The remote ended its answer for a reason that is not supported.", code=code_of(self._finish)
             )
         return Finished(reason=self._finish, usage=self._usage, model=self._model)  # type: ignore[arg-type]
+
+
+def _well_formed(text: str) -> str:
+    """JSON can spell half of a surrogate pair, which no message could carry on."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _delta(choice: object) -> dict[str, Any]:

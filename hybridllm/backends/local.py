@@ -196,13 +196,15 @@ class LocalBackend(Backend):
             handle = self._engine.submit(_generate_request(call), receive)
         except LocalRuntimeError as error:
             _raise_mapped(error)
-        over = False
+        over, tokens = False, 0
         try:
             while True:
                 event = await events.get()
                 if isinstance(event, TextDelta):
-                    if event.text:
-                        yield ContentDelta(text=event.text, tokens=event.tokens)
+                    tokens += event.tokens
+                    if event.text:  # text may be held back over several tokens
+                        yield ContentDelta(text=event.text, tokens=tokens)
+                        tokens = 0
                     continue
                 over = True
                 if isinstance(event, Failed):

@@ -30,6 +30,7 @@ _SHARE_WITH_OTHERS = 0.5
 _AT_ONCE_S = 1.0
 # Server errors that another try does not mend: not implemented, HTTP version not supported, network login (captive).
 _SERVER_CANNOT = frozenset({501, 505, 511})
+_CONFLICT = 409  # of this request with itself: the server is still busy with an earlier try of it
 _ACCOUNT_USED_UP = "insufficient_quota"
 
 
@@ -86,6 +87,8 @@ class Retrying:
             return alone or (self.failed is not None and self.failed.took_s < _AT_ONCE_S)
         if fault is Fault.OVERLOADED:
             return error.code != _ACCOUNT_USED_UP
+        if fault is Fault.REQUEST:
+            return status == _CONFLICT
         return fault is Fault.FAILING and status >= 500 and status not in _SERVER_CANNOT
 
     def _wait_s(self, state: RetryCallState) -> float:

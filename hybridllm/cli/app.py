@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ParamSpec, cast
 import typer
 
 from hybridllm.boundary import DEBUG_VARIABLE, debugging, without_content
+from hybridllm.cli.client_options import open_async_client
 from hybridllm.cli.exit_codes import EXIT_CODES_HELP, ExitCode, exit_code_for
 from hybridllm.cli.mistakes import CommandError
 from hybridllm.cli.terminal import OutputClosedError, OutputFullError, Terminal, abandon_stdout
@@ -17,7 +18,7 @@ from hybridllm.cli.terminal import OutputClosedError, OutputFullError, Terminal,
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hybridllm.cli.client_options import OpenClient
+    from hybridllm.cli.client_options import OpenAsyncClient, OpenClient
 
 __all__ = ["Services", "app", "command", "output_failed", "services_of"]
 
@@ -30,9 +31,11 @@ class Services:
 
     Attributes:
         open_client: Opens a client for the options.
+        open_async_client: Opens one for an event loop of one's own.
     """
 
     open_client: OpenClient
+    open_async_client: OpenAsyncClient = open_async_client
 
 
 _HELP = """Chat with a language model on this device, and with one elsewhere only where a policy allows it.

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from hybridllm.cli.mistakes import CommandError
 
 if TYPE_CHECKING:
-    from hybridllm import HybridClient, Remote
+    from hybridllm import AsyncHybridClient, HybridClient, Remote
+    from hybridllm.health import Observer
     from local_runtime.options import Progress
 
-__all__ = ["API_KEY_VARIABLE", "ClientOptions", "OpenClient", "open_client", "remote_from"]
+__all__ = [
+    "API_KEY_VARIABLE",
+    "ClientOptions",
+    "OpenAsyncClient",
+    "OpenClient",
+    "client_arguments",
+    "open_async_client",
+    "open_client",
+    "remote_from",
+]
 
 API_KEY_VARIABLE = "HYBRIDLLM_REMOTE_API_KEY"
 """The environment variable with the remote's key; never an option, because other users can read a command line."""
@@ -52,6 +62,11 @@ class ClientOptions:
 OpenClient = Callable[[ClientOptions, "Callable[[Progress], None] | None"], "HybridClient"]
 """Opens a client for the options and reports its preparation to the second argument."""
 
+OpenAsyncClient = Callable[
+    [ClientOptions, "Callable[[Progress], None] | None", "Sequence[Observer]"], "AsyncHybridClient"
+]
+"""The same for an event loop of one's own; the third argument is told of every request when it is over."""
+
 
 def open_client(options: ClientOptions, on_progress: Callable[[Progress], None] | None) -> HybridClient:
     """Open a client.
@@ -66,6 +81,31 @@ def open_client(options: ClientOptions, on_progress: Callable[[Progress], None] 
     """
     from hybridllm import HybridClient
 
+    return HybridClient(**client_arguments(options, on_progress))
+
+
+def open_async_client(
+    options: ClientOptions, on_progress: Callable[[Progress], None] | None, observers: Sequence[Observer]
+) -> AsyncHybridClient:
+    """Open a client for an event loop of one's own; ``open_client`` says what is raised.
+
+    Args:
+        options: What the person chose.
+        on_progress: Told how far the model's preparation is, from any thread.
+        observers: Told of every request when it is over.
+    """
+    from hybridllm import AsyncHybridClient
+
+    return AsyncHybridClient(**client_arguments(options, on_progress), observers=observers)
+
+
+def client_arguments(options: ClientOptions, on_progress: Callable[[Progress], None] | None) -> dict[str, Any]:
+    """The client's arguments as the options and their configuration file say.
+
+    Raises:
+        CommandError: Options contradict each other.
+        HybridLLMError: The configuration file cannot be used.
+    """
     if options.remote_model is not None and options.remote_url is None and options.config is None:
         raise CommandError("--remote-model is given without --remote-url. Give both, or neither.")
     configured: dict[str, Any] = {}
@@ -85,7 +125,7 @@ def open_client(options: ClientOptions, on_progress: Callable[[Progress], None] 
         "on_progress": on_progress,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
-    return HybridClient(**{**configured, **chosen})
+    return {**configured, **chosen}
 
 
 def _overridden(options: ClientOptions, configured: Remote | None) -> Remote | None:

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 from hybridllm.cli.app import Services, app, output_failed
-from hybridllm.cli.client_options import open_client
+from hybridllm.cli.client_options import open_async_client, open_client
 from hybridllm.cli.exit_codes import ExitCode
 from hybridllm.cli.terminal import Terminal, output_error, prepare_streams
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    from hybridllm.cli.client_options import OpenClient
+    from hybridllm.cli.client_options import OpenAsyncClient, OpenClient
 
 __all__ = ["main"]
 
 # Each registers its commands; the order is that of the help.
 for _module in (
     "chat",
+    "serve",
     "compile_model",
     "models",
     "bench",
@@ -41,17 +42,23 @@ def _leave(_signal_number: int, _frame: FrameType | None) -> NoReturn:
     sys.exit(ExitCode.TERMINATED)
 
 
-def main(argv: Sequence[str] | None = None, *, opener: OpenClient = open_client) -> NoReturn:
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    opener: OpenClient = open_client,
+    async_opener: OpenAsyncClient = open_async_client,
+) -> NoReturn:
     """Run the command line and leave with its exit status.
 
     Args:
         argv: The arguments; None takes the program's own.
         opener: Opens the client; a test of a terminal hands in one with a scripted place in it.
+        async_opener: The same for ``serve``.
     """
     prepare_streams()
     signal.signal(signal.SIGTERM, _leave)
     try:
-        app(args=None if argv is None else list(argv), obj=Services(opener), prog_name="hybridllm")
+        app(args=None if argv is None else list(argv), obj=Services(opener, async_opener), prog_name="hybridllm")
     except OSError as error:  # from the help and the version, which are written before any command runs
         sys.exit(output_failed(Terminal(), output_error(sys.stdout, error)))
     sys.exit(0)

@@ -1,5 +1,4 @@
 """A checked chat request: OpenAI's fields as far as they are supported, plus three sampling fields of our own."""
-# ruff: noqa: TC001 - pydantic reads the annotations when a class is made
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_version_and_help_load_nothing_heavy():
     "command",
     [
         [], ["chat"], ["compile"], ["models"], ["models", "list"], ["models", "show"], ["bench"], ["doctor"], ["policy"],
-        ["policy", "check"], ["policy", "explain"],
+        ["policy", "check"], ["policy", "explain"], ["serve"],
     ],
 )  # fmt: skip
 def test_every_command_has_help_with_examples(command):

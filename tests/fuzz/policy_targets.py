@@ -141,7 +141,8 @@ CONFIG_FILE = _FOLDER / "hybridllm.yaml"
 CONFIG_WORDS = (
     "model", "policy", "quant", "target", "cache_dir", "privacy_floor", "threads", "context_tokens", "max_sequences", "offline",
     "remote", "base_url", "zone", "ca_file", "proxy", "api_key", "api_key_env", "connect_timeout_s", "first_token_timeout_s",
-    "gap_timeout_s", "max_response_mib", "max_retries", "max_waiting", "memory_mib", "capabilities", "https://llm.example/v1", "http://[::1]:8080", "kiosk",
+    "gap_timeout_s", "max_response_mib", "max_retries",
+    "max_waiting", "memory_mib", "capabilities", "https://llm.example/v1", "http://[::1]:8080", "kiosk",
     "~", "~nobody-here/x", "true", "1e999", '"\\0"', '"\\ud800"', "HOME", "[", "{", ": ", "\n",
 )  # fmt: skip
 
@@ -185,7 +186,9 @@ def fact_seeds():
 
 
 def policy_seeds():
-    return encoded((*preset_texts(), *documented_yaml(), *texts_of_tests("policies/test_loader.py", "policies/test_handling.py")))
+    return encoded(
+        (*preset_texts(), *documented_yaml(), *texts_of_tests("policies/test_loader.py", "policies/test_handling.py"))
+    )
 
 
 def decision_seeds():

@@ -20,7 +20,11 @@ from hybridllm.types import ChatRequest
 from policies import Breaker, Facts, Limits, Place, Retries, decide
 
 POLICY = load_policy("cloud-assist")
-QUICK = Limits(connect_s=1.0, first_token_s=0.5, gap_s=0.3)
+ENOUGH = Limits(connect_s=10.0, first_token_s=10.0, gap_s=10.0)
+"""For answers that come: enough on a machine that is busy with something else."""
+
+SHORT = Limits(connect_s=5.0, first_token_s=0.4, gap_s=0.3)
+"""For answers that do not."""
 
 
 class Clock:
@@ -56,7 +60,7 @@ class Asker:
         clock: The breaker's.
     """
 
-    def __init__(self, server=None, *, settings=None, limits=QUICK, retries=None, **remote):
+    def __init__(self, server=None, *, settings=None, limits=ENOUGH, retries=None, **remote):
         if server is not None:
             remote.setdefault("base_url", server.base_url)
         self.remote = Remote(**{"model": "m", "api_key": "sk-canary", **remote})

@@ -1,11 +1,13 @@
 """Connectivity: the state machine against the table in its documentation, and the watch that notices when a remote is back."""
 
 import asyncio
+import functools
 import itertools
 
 import pytest
 
 import hybridllm.connectivity
+import hybridllm.remote_watch
 from hybridllm.breaker import CircuitBreaker
 from hybridllm.connectivity import Connectivity, Sign
 from hybridllm.remote_watch import RemoteWatch
@@ -202,14 +204,14 @@ class Watched:
 def watching(test):
     """Run an async test in a loop of its own, which has to be empty at the end."""
 
-    def run():
+    @functools.wraps(test)
+    def run(**fixtures):
         async def go():
-            await test()
+            await test(**fixtures)
             assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
         asyncio.run(go())
 
-    run.__name__ = test.__name__
     return run
 
 
@@ -295,27 +297,46 @@ async def test_it_starts_once_and_ends_for_good():
 
 
 @watching
-async def test_the_waits_grow_and_begin_anew_after_real_traffic():
+async def test_the_waits_grow_and_begin_anew_after_real_traffic(monkeypatch):
     waits = []
-    one = Watched(first_wait_s=1.0, longest_wait_s=30.0, chance=lambda: 1.0)
 
-    async def no_change(seconds):
+    async def no_change(event, seconds):
+        if seconds is None:
+            await event.wait()
+            return True
         waits.append(seconds)
         await asyncio.sleep(0)
         return False
 
-    one.watch._changes_within = no_change  # the waits themselves would take minutes
-    async with one:
+    monkeypatch.setattr(hybridllm.remote_watch, "_set_within", no_change)  # the waits themselves would take minutes
+    async with Watched(first_wait_s=1.0, longest_wait_s=30.0, chance=lambda: 1.0) as one:
         one.connectivity.note_unreachable()
         await one.until(lambda: len(waits) >= 7)
         assert waits[:7] == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
         one.connectivity.note_success()
-        await one.until(lambda: not one.connectivity.in_doubt)
+        waiting = len(waits)
         await asyncio.sleep(0.01)
+        assert len(waits) <= waiting + 1
         del waits[:]
         one.connectivity.note_unreachable()
         await one.until(lambda: len(waits) >= 2)
         assert waits[:2] == [1.0, 2.0]
+
+
+def test_a_watch_that_is_dropped_ends():
+    async def go():
+        told = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        one = Watched()
+        one.watch.start()
+        await asyncio.sleep(0)
+        del one.watch
+        await one.until(lambda: len(asyncio.all_tasks()) == 1)
+        one.connectivity.note_unreachable()
+        await asyncio.sleep(0.03)
+        assert (one.probes, told) == (0, [])
+
+    asyncio.run(go())
 
 
 def test_a_server_that_is_down_and_then_back(serve):

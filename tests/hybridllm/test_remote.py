@@ -1,16 +1,17 @@
 """The remote against a real server on loopback that misbehaves: a whole answer or a clean error, never a cut one."""
 
-import gzip
 import asyncio
+import gzip
 import json
 import logging
 import time
-from email.utils import formatdate
+from functools import partial
 
 import pytest
 
 import hybridllm.connectivity
-from hybridllm.errors import CannotServe, RemoteError, RemoteUnreachable, StreamInterrupted
+from hybridllm import HybridClient
+from hybridllm.errors import CannotServe, ContentFiltered, RemoteError, RemoteUnreachable, StreamInterrupted
 from hybridllm.testing import ScriptedBackend
 from policies import Limits, Retries
 from tests.hybridllm.faces import text_of
@@ -29,6 +30,7 @@ from tests.hybridllm.loopback import (
     late,
     login_page,
     redirect,
+    refused,
     reset,
     silent,
     stalls_after,
@@ -250,19 +252,6 @@ def piece_of(delta):
     return b"data: " + json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode() + b"\n\n"
 
 
-@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
-def test_a_model_that_thinks_is_alive_before_and_within_its_answer(cloud_first, question, name):
-    thought, empty = piece_of({name: "Hm.", "content": None}), piece_of({"content": ""})
-    client, _ = cloud_first(
-        slowly(
-            *[thought] * 4, empty, thought, chunk("Yes"), empty, empty, empty, chunk("."), chunk(finish="stop") + DONE
-        )
-    )
-    chunks, opened = client.read(messages=question, **PUBLIC)
-    assert text_of(chunks) == "Yes."
-    assert opened.route.served_by == "remote"
-
-
 def test_a_model_that_stops_thinking_is_followed_by_the_device(cloud_first, question):
     client, _ = cloud_first(stalls_after(piece_of({"reasoning_content": "Hm."})), remote={"first_token_timeout_s": 60})
     began = time.monotonic()
@@ -292,9 +281,8 @@ def test_a_last_piece_without_a_delta_ends_a_whole_answer(cloud_first, question,
     assert (reply.choices[0].message.content, reply.route.served_by) == ("yes", "remote")
 
 
-@pytest.mark.parametrize("code", [408, 409, 425, 429, 500, 502, 503])
-def test_a_try_that_may_help_is_repeated_with_the_same_key(cloud_first, question, code):
-    client, server = cloud_first(status(code), answer("Second time."))
+def test_a_try_that_may_help_is_repeated_with_the_same_key(cloud_first, question):
+    client, server = cloud_first(status(503), answer("Second time."))
     reply = client.create(messages=question, **PUBLIC)
     assert reply.choices[0].message.content == "Second time."
     assert reply.route.attempts[0].tries == 2
@@ -304,27 +292,9 @@ def test_a_try_that_may_help_is_repeated_with_the_same_key(cloud_first, question
     assert first.body == second.body
 
 
-@pytest.mark.parametrize("code", [400, 401, 403, 404, 422])
-def test_a_try_that_cannot_help_is_not_repeated(cloud_first, question, code):
-    client, server = cloud_first(status(code), answer())
+def test_a_try_that_cannot_help_is_not_repeated(cloud_first, question):
+    client, server = cloud_first(status(404), answer())
     assert client.create(messages=question, **PUBLIC).route.served_by == "local"
-    assert len(server.exchanges) == 1
-
-
-@pytest.mark.parametrize("as_date", [False, True])
-def test_retry_after_is_waited_for(cloud_first, question, as_date):
-    value = formatdate(time.time() + 2, usegmt=True) if as_date else "1"
-    client, _ = cloud_first(status(429, headers={"Retry-After": value}), answer("Later."))
-    began = time.monotonic()
-    assert client.create(messages=question, **PUBLIC).choices[0].message.content == "Later."
-    assert 0.9 <= time.monotonic() - began < 4
-
-
-def test_what_is_left_of_the_deadline_decides_whether_to_wait(cloud_first, question):
-    client, server = cloud_first(status(429, headers={"Retry-After": "3"}), answer())
-    began = time.monotonic()
-    assert client.create(messages=question, deadline_s=2, **PUBLIC).route.served_by == "local"
-    assert time.monotonic() - began < 1.5
     assert len(server.exchanges) == 1
 
 
@@ -333,14 +303,6 @@ def test_a_silent_remote_leaves_the_device_half_of_the_time(cloud_first, questio
     reply = client.create(messages=question, deadline_s=1.0, **PUBLIC)
     assert [(one.place, one.outcome) for one in reply.route.attempts] == [("remote", "failed"), ("local", "served")]
     assert reply.route.attempts[0].duration_s < 0.9
-
-
-def test_nobody_waits_long_for_another_try_while_the_device_is_there(cloud_first, question):
-    client, server = cloud_first(status(503, headers={"Retry-After": "4"}), answer())
-    began = time.monotonic()
-    assert client.create(messages=question, **PUBLIC).route.served_by == "local"
-    assert time.monotonic() - began < 3
-    assert len(server.exchanges) == 1
 
 
 def test_a_request_that_is_estimated_to_be_too_long_is_not_sent(cloud_first):
@@ -538,6 +500,72 @@ def test_a_count_that_is_none_is_not_taken_for_one(face, serve, remote_at):
     assert (reply.route.served_by, reply.usage) == ("remote", None)
 
 
+def test_a_request_that_the_remotes_filter_refuses_is_asked_nowhere_else(cloud_first, question):
+    local = ScriptedBackend([])
+    client, server = cloud_first(refused(400, "content_policy_violation"), local=local)
+    for ask in (client.create, client.read):
+        with pytest.raises(ContentFiltered) as raised:
+            ask(messages=question, **PUBLIC)
+        assert raised.value.code == "content_filter"
+        assert question[0]["content"] not in str(raised.value)
+    assert (local.requests, len(server.exchanges)) == ([], 2)
+
+
+def test_a_request_that_is_too_long_for_the_remote_goes_where_it_fits(cloud_first, question):
+    client, server = cloud_first(refused(400, "context_length_exceeded"))
+    for _ in range(8):
+        route = client.create(messages=question, **PUBLIC).route
+        assert (route.served_by, route.attempts[0].error_type, route.attempts[0].tries) == (
+            "local",
+            "ContextLengthExceeded",
+            1,
+        )
+    assert len(server.exchanges) == 8  # it is well, and other requests may be shorter
+    assert client.client.connectivity == "online"
+
+
+def test_a_revoked_key_is_not_shown_with_every_request(cloud_first, question):
+    client, server = cloud_first(refused(401, "invalid_api_key"))
+    errors = [client.create(messages=question, **PUBLIC).route.attempts[0].error for _ in range(3)]
+    assert "status 401" in errors[0]
+    assert all("refused the key (status 401) and is not asked for another" in error for error in errors[1:])
+    assert len(server.exchanges) == 1
+
+
+def test_a_remote_that_fails_is_left_alone(cloud_first, question):
+    client, server = cloud_first(status(500), remote={"max_retries": 0})
+    routes = [client.create(messages=question, **PUBLIC).route for _ in range(7)]
+    assert {route.served_by for route in routes} == {"local"}
+    assert len(server.exchanges) == 5
+    assert "BreakerOpen" in routes[-1].attempts[0].error
+    assert routes[-1].egress_bytes == 0
+
+
+def test_coming_back_is_noticed_without_a_request(serve, remote_at, question):
+    server = serve(answer("Back."))
+
+    def until(state):
+        ends_s = time.monotonic() + 30
+        while client.connectivity != state and time.monotonic() < ends_s:
+            time.sleep(0.01)
+        assert client.connectivity == state
+
+    with HybridClient(
+        local=ScriptedBackend(lambda _: "Here."), remote=remote_at(server), policy="cloud-assist"
+    ) as client:
+        ask = partial(client.chat.completions.create, messages=question, **PUBLIC)
+        assert ask().route.served_by == "remote"
+        server.down()
+        assert ask().route.served_by == "local"
+        until("offline")
+        received = bytes(server.received)
+        server.up()
+        until(None)
+        assert server.received == received
+        route = ask().route
+        assert (route.served_by, [attempt.place for attempt in route.attempts]) == ("remote", ["remote"])
+
+
 # ---- one remote, without a client: how long it may take ----
 
 
@@ -547,7 +575,7 @@ def asked(serve):
 
     def ask(*behaviours, limits=None, **call):
         server = serve(*behaviours)
-        with Asker(server, limits=limits or Limits(1.0, 0.5, 0.3), retries=Retries(most=0)) as asker:
+        with Asker(server, limits=limits or Limits(5.0, 5.0, 1.0), retries=Retries(most=0)) as asker:
             answered = asker.ask(**call)
             assert asker.backend.idle
             answered.connectivity = asker.connectivity.state
@@ -557,7 +585,7 @@ def asked(serve):
 
 
 def test_a_first_token_that_is_late_but_in_time(asked):
-    assert asked(late(0.2, "At last."), limits=Limits(1.0, 5.0, 0.3)).text == "At last."
+    assert asked(late(0.2, "At last.")).text == "At last."
 
 
 @pytest.mark.parametrize("behaviour", [silent(), late(30.0), trickle(b": still here\n\n"), trickle(EMPTY)])
@@ -573,6 +601,23 @@ def test_thoughts_end_after_a_multiple_of_the_first_tokens_limit(asked, whole):
     answered = asked(trickle(THOUGHT, 0.02), limits=Limits(1.0, 0.1, 5.0), whole=whole)
     assert "thought for 0.6 s and gave no answer" in str(answered.error)
     assert 0.6 <= answered.took_s < 5
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
+def test_a_model_that_thinks_is_alive_before_and_within_its_answer(asked, name):
+    thought = delta(**{name: "Hm.", "content": None})
+    pieces = [thought] * 4 + [
+        EMPTY,
+        thought,
+        chunk("Yes"),
+        EMPTY,
+        EMPTY,
+        EMPTY,
+        chunk("."),
+        chunk(finish="stop") + DONE,
+    ]
+    answered = asked(slowly(*pieces, wait_s=0.08), limits=Limits(1.0, 0.3, 5.0))
+    assert (answered.text, answered.error) == ("Yes.", None)
 
 
 def test_thoughts_that_stop_end_after_a_gap(asked):

@@ -33,7 +33,7 @@ from tests.hybridllm.loopback import (
     stream,
     whole_stream,
 )
-from tests.hybridllm.remote_harness import Asker, Clock
+from tests.hybridllm.remote_harness import SHORT, Asker, Clock
 
 FEW_FAILURES = Breaker(failures=3, open_s=10.0, successes=2)
 
@@ -118,7 +118,7 @@ def test_no_connection_is_tried_again_only_where_nobody_else_is_left():
 
 def test_nothing_is_repeated_after_the_first_piece_or_for_silence(asker):
     for behaviour, text in ((stream(delta(content="Half")), "Half"), (silent(), "")):
-        one, server = asker(behaviour, answer())
+        one, server = asker(behaviour, answer(), limits=SHORT)
         answered = one.ask()
         assert (answered.text, answered.finished, len(server.exchanges)) == (text, None, 1)
         assert isinstance(answered.error, RemoteError)
@@ -253,7 +253,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("behaviour", FAILURES.values(), ids=FAILURES.keys())
 def test_what_counts_as_a_failure(asker, behaviour):
-    one, _ = asker(behaviour, settings=Breaker(failures=2), retries=Retries(most=0))
+    one, _ = asker(behaviour, settings=Breaker(failures=2), retries=Retries(most=0), limits=SHORT)
     for _ in range(2):
         assert one.backend.breaker == "closed"
         assert one.ask(whole=True).error is not None
@@ -263,6 +263,7 @@ def test_what_counts_as_a_failure(asker, behaviour):
 NO_FAILURES = {
     "400": status(400),
     "404": status(404),
+    "409": status(409),
     "413": status(413),
     "422": status(422),
     "too long": refused(400, "context_length_exceeded"),

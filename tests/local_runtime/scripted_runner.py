@@ -114,10 +114,16 @@ class Script:
 
 
 class ScriptedRunner:
-    """A :class:`local_runtime.model_interface.Runner` that asserts instead of trusting."""
+    """A :class:`local_runtime.model_interface.Runner` that asserts instead of trusting.
 
-    def __init__(self, script: Script) -> None:
-        self.vocab_size = VOCAB_SIZE
+    ``say`` gives the most likely next token; by default :func:`next_token`, whose special tokens also work their mischief.
+    """
+
+    def __init__(
+        self, script: Script, say: Callable[[Sequence[int]], int] | None = None, vocab_size: int = VOCAB_SIZE
+    ) -> None:
+        self._say = say
+        self.vocab_size = vocab_size
         self.context_tokens = script.context_tokens
         self.prefill_chunk_tokens = script.prefill_chunk_tokens
         self.max_sequences = script.max_sequences
@@ -157,7 +163,7 @@ class ScriptedRunner:
         assert len(sequence_ids) == len(set(sequence_ids)) == len(token_ids) >= 1
         self.calls.append(("decode", tuple(sequence_ids)))
         for sequence_id in sequence_ids:
-            if POISON in self.sequences[sequence_id]:
+            if POISON in self.sequences[sequence_id] and self._say is None:
                 raise RuntimeError("poisoned")
         # Like a real device: the sequences before the failing one have changed already when an exception comes.
         return np.stack(
@@ -173,10 +179,13 @@ class ScriptedRunner:
         assert self.available_pages() >= 0, "more pages in use than there are"
         if self.step_s:
             time.sleep(self.step_s)
-        if CRASH in tokens:
+        if CRASH in tokens and self._say is None:
             os.abort()
         logits = np.zeros(self.vocab_size, np.float32)
-        logits[next_token(tokens)] = np.nan if NAN in tokens else 50.0
+        if self._say is not None:
+            logits[self._say(tokens)] = 50.0
+        else:
+            logits[next_token(tokens)] = np.nan if NAN in tokens else 50.0
         return logits
 
     def close(self) -> None:
@@ -192,7 +201,7 @@ class ScriptedModel:
     recommended_sampling: SamplingOptions = field(default_factory=SamplingOptions)
 
 
-def make_model(script: Script, folder: Path) -> ScriptedModel:
+def make_model(script: Script, folder: Path, say: Callable[[Sequence[int]], int] | None = None) -> ScriptedModel:
     info = ModelInfo(
         name="scripted",
         path=str(folder),
@@ -208,7 +217,7 @@ def make_model(script: Script, folder: Path) -> ScriptedModel:
         load_s=script.load_s,
         compiled=False,
     )
-    return ScriptedModel(ScriptedRunner(script), make_tokenizer(folder), info)
+    return ScriptedModel(ScriptedRunner(script, say), make_tokenizer(folder), info)
 
 
 def load(options: LoadOptions, on_progress: Callable[[Progress], None]) -> ScriptedModel:

@@ -122,6 +122,19 @@ def test_ids_beyond_the_tokenizer_give_no_text(byte_level: Pair) -> None:
     assert pieces_of(byte_level[0], [10_000]) == ["", ""]
 
 
+def test_all_tokens_by_their_bytes(byte_level: Pair, metaspace: Pair) -> None:
+    for chat, library in (byte_level, metaspace):
+        table = chat.prefixes()
+        assert chat.prefixes() is table  # made once
+        everything = set(range(library.get_vocab_size())) - chat.special_ids - chat.eos_ids
+        assert set(table.beginning_with(b"").tolist()) == everything
+        for token in everything:
+            name = chat.token_bytes.of(token)
+            assert token in table.beginning_with(name)
+            assert table.reaches_beyond(name[:-1])
+        assert not table.beginning_with(b"<|im_end|>").size
+
+
 def reference_stop(text: str, stops: list[str]) -> tuple[str, bool]:
     """Cut before the stop string that is complete first when the text comes one character at a time."""
     for end in range(1, len(text) + 1):
@@ -150,6 +163,44 @@ def test_stop_strings_cut_the_same_wherever_the_text_is_split(text: str, stops: 
     if not stopped:
         shown += watcher.flush()
     assert (shown, stopped) == reference_stop(text, stops)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    text=st.text("ab\n", max_size=30),
+    stops=st.lists(st.text("ab\n", min_size=1, max_size=5), max_size=3),
+    begun=st.integers(0, 30),
+    cuts=st.lists(st.integers(0, 30), max_size=6),
+)
+def test_what_was_given_out_before_counts_for_stop_strings_and_is_not_given_out_again(
+    text: str, stops: list[str], begun: int, cuts: list[int]
+) -> None:
+    shown, stopped = reference_stop(text, stops)
+    watcher = StopStrings(stops)
+    begun = min(begun, len(text))
+    is_whole = watcher.begin(text[:begun])
+    assert is_whole == reference_stop(text[:begun], stops)[1]
+    rest, ended = "", is_whole
+    borders = [begun, *sorted(max(cut, begun) for cut in cuts), len(text)]
+    for start, end in itertools.pairwise(borders):
+        if not ended:
+            piece, ended = watcher.push(text[start:end])
+            rest += piece
+    if not ended:
+        rest += watcher.flush()
+    assert ended == stopped
+    assert rest == shown[begun:]
+
+
+def test_in_the_middle_of_a_text_bytes_that_are_out_are_not_given_out_again(byte_level: Pair, metaspace: Pair) -> None:
+    for chat, library in (byte_level, metaspace):
+        ids = library.encode(" é \U0001f600 end", add_special_tokens=False).ids
+        said = b"".join(map(chat.token_bytes.of, ids))
+        for bytes_out in range(len(said) + 1):
+            detokenizer = IncrementalDetokenizer(chat, bytes_out=bytes_out)
+            pieces = [*map(detokenizer.push, ids), detokenizer.flush()]
+            # Mid-text, a first space is the text's own.
+            assert "".join(pieces) == said[bytes_out:].decode(errors="replace")
 
 
 def test_only_what_may_begin_a_stop_string_is_held_back() -> None:

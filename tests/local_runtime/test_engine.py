@@ -16,9 +16,12 @@ from local_runtime.errors import (
     InvalidRequestError,
     LocalRuntimeError,
     OutOfMemoryError,
+    OverloadedError,
 )
 from local_runtime.events import Event, Failed, Finished, TextDelta
 from local_runtime.options import GenerateRequest, SamplingOptions
+from local_runtime.scheduler import Scheduler
+from local_runtime.sequence import Sequence
 from tests.local_runtime.scripted_runner import (
     END,
     NAN,
@@ -29,6 +32,7 @@ from tests.local_runtime.scripted_runner import (
     ScriptedRunner,
     expected_tokens,
     make_model,
+    next_token,
 )
 
 if TYPE_CHECKING:
@@ -121,8 +125,8 @@ def test_an_answer_is_what_the_model_says_and_no_character_is_split(build: Build
         assert end.usage.prompt_tokens == len(ids)
         assert end.usage.completion_tokens == len(expected)
         deltas = [event for event in harness.events[request_id] if isinstance(event, TextDelta)]
-        assert all(delta.text for delta in deltas)
-        assert sum(delta.tokens for delta in deltas) <= len(expected)
+        assert [token for delta in deltas for token in delta.ids] == expected
+        assert all(delta.tokens == len(delta.ids) == 1 for delta in deltas)
     harness.assert_empty()
 
 
@@ -383,6 +387,89 @@ def test_seeded_sampling_is_reproducible_alone_and_in_company(build: Build) -> N
     together = run([11, 12, 13])
     assert together == [run([seed])[0] for seed in (11, 12, 13)]
     assert len(set(together)) == 3
+
+
+def test_the_scheduler_hears_whose_request_it_is_and_may_refuse_it(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = build()
+    heard: list[str] = []
+
+    def refuse(_: Scheduler, sequence: Sequence) -> None:
+        heard.append(sequence.conversation)
+        raise OverloadedError("Too many requests wait.", "Ask again later.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Scheduler, "add", refuse)
+        refused = harness.submit_ids([1, 2, 3], 5, conversation="desk 4")
+    assert isinstance(harness.error(refused), OverloadedError)
+    assert heard == ["desk 4"]
+    taken = harness.submit_ids([1, 2, 3], 5)
+    harness.run()
+    assert harness.text(taken) == harness.full_text([1, 2, 3], 5)
+    harness.assert_empty()
+
+
+def test_open_ended_answers_that_have_to_make_room_lose_nothing(build: Build) -> None:
+    harness = build(context_tokens=900, page_tokens=4, total_pages=230, prefill_chunk_tokens=64)
+    asked = {harness.submit_ids(ids, None, ignore_eos=True): ids for ids in prompts(3, 9)}
+    harness.run(limit=100_000)
+    prefills = [sequence for kind, (sequence, *_) in harness.runner.calls if kind == "prefill"]
+    assert len(prefills) > len(set(prefills))  # somebody had to start again
+    for request_id, ids in asked.items():
+        end = harness.end(request_id)
+        assert (end.reason, end.usage.completion_tokens) == ("length", 891)
+        tokens = list(ids)
+        for event in harness.events[request_id]:
+            if isinstance(event, TextDelta):
+                assert event.ids == [next_token(tokens)]
+                tokens += event.ids
+    harness.assert_empty()
+
+
+def test_who_has_no_memory_and_nobody_to_wait_for_is_told(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = OutOfMemoryError("There is no memory.", "Close other programs.")
+    # A runner that watches over memory, as the real one does.
+    monkeypatch.setattr(ScriptedRunner, "shortage", lambda _, pages: lacking if pages > 8 else None, raising=False)
+    harness = build(page_tokens=4)
+    small, large = harness.submit_ids([1] * 8, 8), harness.submit_ids([2] * 40, 8)
+    harness.run()
+    assert harness.text(small) == harness.full_text([1] * 8, 8)
+    assert harness.error(large) is lacking
+    harness.assert_empty()
+
+
+def test_a_full_queue_refuses_with_a_word(folder: Path) -> None:
+    model = make_model(Script(max_sequences=1), folder)
+    harness = Harness(model)
+    harness.engine = Engine(model, max_waiting=1)
+    taken = [harness.submit_ids(ids, 8) for ids in prompts(3)]
+    assert isinstance(harness.error(taken[2]), OverloadedError)
+    harness.run()
+    assert all(harness.end(request_id).reason for request_id in taken[:2])
+    harness.assert_empty()
+
+
+def test_every_step_and_every_command_is_a_beat(build: Build) -> None:
+    harness = build()
+    beats = [harness.engine.beat]
+
+    def moved() -> bool:
+        beats.append(harness.engine.beat)
+        return beats[-1] > beats[-2]
+
+    request_id = harness.submit_ids([1, 2, 3], 40, ignore_eos=True)
+    assert moved()
+    for _ in range(5):
+        harness.engine.step()
+        assert moved()
+    assert harness.engine.stats().running == 1
+    assert moved()
+    assert harness.engine.count_prompt_tokens([{"role": "user", "content": "?"}], {})
+    assert moved()
+    assert harness.engine.cancel(request_id)
+    assert moved()
+    assert not moved()
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -177,3 +179,142 @@ def test_more_sequences_than_the_context_has_tokens(open_runner: OpenRunner) -> 
     for number in range(64):
         many.remove_sequence(number)
     np.testing.assert_allclose(together, np.stack(alone), atol=1e-4, rtol=0)
+
+
+# ---- forks ----
+
+
+@pytest.fixture
+def forking(open_runner: OpenRunner) -> Any:
+    """A model whose cache holds forty pages; every test leaves it empty."""
+    runner = open_runner(ODD_ROWS, SEED, "q4", target=PLAINEST, context_tokens=96, max_sequences=4, total_tokens=640)
+    free = runner.available_pages()
+    yield runner
+    assert runner.available_pages() == free == runner.total_pages
+
+
+def fresh(runner: Any, tokens: list[int]) -> np.ndarray:
+    """The logits after ``tokens``, computed in a sequence that shares nothing."""
+    runner.add_sequence(-1)
+    try:
+        for start in range(0, len(tokens), 48):
+            logits = runner.prefill(-1, tokens[start : start + 48])
+        return np.asarray(logits)
+    finally:
+        runner.remove_sequence(-1)
+
+
+@pytest.mark.parametrize("at_tokens", [None, 0, 1, 15, 16, 17, 32, 44, 45])
+def test_a_fork_goes_on_as_its_parent_would_and_the_parent_too(forking: Any, at_tokens: int | None) -> None:
+    expected = {tail: fresh(forking, [*PROMPT[:at_tokens], tail]) for tail in (7, 8)}
+    parent_expected = fresh(forking, [*PROMPT, 11])
+    forking.add_sequence(0)
+    forking.prefill(0, PROMPT)
+    taken = forking.available_pages()
+    forking.fork_sequence(0, 1, at_tokens)
+    forking.fork_sequence(0, 2, at_tokens)
+    copied = 2 if (len(PROMPT) if at_tokens is None else at_tokens) % 16 else 0
+    assert taken - forking.available_pages() == copied  # whole pages are shared
+    together = forking.decode([1, 2, 0], [7, 8, 11])
+    np.testing.assert_allclose(together, np.stack([expected[7], expected[8], parent_expected]), atol=1e-4, rtol=0)
+    forking.remove_sequence(0)  # what the others share outlives it
+    forking.remove_sequence(2)
+    np.testing.assert_allclose(
+        forking.decode([1], [12])[0], fresh(forking, [*PROMPT[:at_tokens], 7, 12]), atol=1e-4, rtol=0
+    )
+    forking.remove_sequence(1)
+
+
+@pytest.mark.parametrize("at_tokens", [-1, 46])
+def test_a_fork_outside_of_its_parent_is_refused(forking: Any, at_tokens: int) -> None:
+    forking.add_sequence(0)
+    forking.prefill(0, PROMPT)
+    with pytest.raises(ValueError, match=f"a fork at token {at_tokens} of a sequence of 45 tokens"):
+        forking.fork_sequence(0, 1, at_tokens)
+    forking.remove_sequence(0)
+
+
+def test_a_fork_that_finds_no_page_costs_nothing(forking: Any) -> None:
+    forking.add_sequence(0)
+    forking.prefill(0, PROMPT)
+    forking.add_sequence(1)
+    while forking.available_pages():
+        forking.prefill(1, [3] * min(16 * forking.available_pages(), 96))
+    with pytest.raises(OutOfMemoryError, match="all of its"):
+        forking.fork_sequence(0, 2)
+    forking.fork_sequence(0, 2, 32)  # at a page's end it needs none
+    for sequence_id in (0, 1, 2):
+        forking.remove_sequence(sequence_id)
+
+
+def test_ten_thousand_random_starts_steps_forks_and_ends_leak_no_page(forking: Any) -> None:
+    random = Random(4)
+    alive: dict[int, list[int]] = {}
+    ids = iter(range(100_000))
+    counts = Counter[str]()
+    compared = 0
+
+    def end(sequence_id: int) -> None:
+        forking.remove_sequence(sequence_id)
+        del alive[sequence_id]
+
+    def compare(sequence_id: int, logits: np.ndarray) -> None:
+        nonlocal compared
+        if forking.available_pages() >= 6:  # a whole context
+            np.testing.assert_allclose(logits, fresh(forking, alive[sequence_id]), atol=1e-3, rtol=0)
+            compared += 1
+
+    def step(sequence_ids: list[int], count: int) -> None:
+        tokens = [[random.randrange(331) for _ in range(count)] for _ in sequence_ids]
+        try:
+            if count == 1:
+                rows = forking.decode(sequence_ids, [one for (one,) in tokens])
+            else:
+                rows = [forking.prefill(sequence_ids[0], tokens[0])]
+        except OutOfMemoryError:
+            counts["full"] += 1
+            for sequence_id in sequence_ids:
+                end(sequence_id)
+            return
+        for sequence_id, more in zip(sequence_ids, tokens, strict=True):
+            alive[sequence_id] += more
+        if random.random() < 0.02:
+            compare(sequence_ids[-1], rows[-1])
+
+    def fork(parent: int) -> None:
+        length = len(alive[parent])
+        at_tokens = random.choice([None, random.randint(0, length), length // 16 * 16])
+        child = next(ids)
+        try:
+            forking.fork_sequence(parent, child, at_tokens)
+        except OutOfMemoryError:
+            counts["full"] += 1
+            return
+        alive[child] = alive[parent][:at_tokens]
+
+    operations = 0
+    while operations < 10_000:
+        kind = random.choice(["start", "prefill", "decode", "decode", "decode", "fork", "fork", "end", "end"])
+        unfinished = [sequence_id for sequence_id, tokens in alive.items() if len(tokens) < 96]
+        if kind == "start" and len(alive) < 24:
+            alive[started := next(ids)] = []
+            forking.add_sequence(started)
+        elif kind == "prefill" and unfinished:
+            chosen = random.choice(unfinished)
+            step([chosen], max(1, min(random.choice([2, 15, 16, 17, 33]), 96 - len(alive[chosen]))))
+        elif kind == "decode" and unfinished:
+            step(random.sample(unfinished, min(len(unfinished), random.randint(1, 4))), 1)
+        elif kind == "fork" and alive and len(alive) < 24:
+            fork(random.choice(list(alive)))
+        elif kind == "end" and alive:
+            end(random.choice(list(alive)))
+        else:
+            continue
+        counts[kind] += 1
+        operations += 1
+    assert min(counts[kind] for kind in ("start", "prefill", "decode", "fork", "end")) > 500
+    assert counts["full"] > 3
+    assert compared > 20
+    for sequence_id in list(alive):
+        end(sequence_id)
+    assert forking.available_pages() == forking.total_pages

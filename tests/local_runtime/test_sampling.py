@@ -134,6 +134,60 @@ def test_frequency_and_presence_penalties_count_the_answer_only() -> None:
     assert [stronger.sample(logits) for _ in range(2)] == [0, 1]
 
 
+EVERY_OPTION = [
+    SamplingOptions(temperature=0),
+    SamplingOptions(top_k=1, seed=5),
+    SamplingOptions(seed=5),
+    SamplingOptions(temperature=2.0, top_k=3, top_p=0.9, min_p=0.01, seed=5),
+    SamplingOptions(repetition_penalty=1.3, frequency_penalty=0.5, presence_penalty=-0.4, seed=5),
+]
+
+
+@pytest.mark.parametrize("options", EVERY_OPTION)
+def test_after_tokens_that_were_drawn_elsewhere_the_draws_go_on(options: SamplingOptions) -> None:
+    prompt = [0, 3]
+    whole = Sampler(options, prompt)
+    logits = [LOGITS + np.float32(0.3) * np.roll(LOGITS, step) for step in range(30)]
+    drawn = [whole.sample(row) for row in logits]
+    for cut in range(len(drawn)):
+        resumed = Sampler(options, prompt)
+        resumed.continue_after(drawn[:cut], drawn=True)
+        assert [resumed.sample(row) for row in logits[cut:]] == drawn[cut:]
+
+
+def test_tokens_that_somebody_else_said_count_for_the_penalties_and_cost_no_randomness() -> None:
+    flat = np.zeros(50, dtype=np.float32)
+    fresh, after = (Sampler(SamplingOptions(seed=9), []) for _ in range(2))
+    after.continue_after([1, 2, 3], drawn=False)
+    assert after.sample(flat) == fresh.sample(flat)
+    logits = np.array([2.0, 1.5, 0.0], dtype=np.float32)
+    for options in (
+        SamplingOptions(temperature=0, frequency_penalty=0.3),
+        SamplingOptions(temperature=0, presence_penalty=0.6),
+        SamplingOptions(temperature=0, repetition_penalty=1.5),
+    ):
+        sampler = Sampler(options, [])
+        sampler.continue_after([0, 0], drawn=False)
+        assert sampler.sample(logits) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(vocabulary_logits, st.data())
+def test_only_what_is_allowed_is_drawn_and_filters_see_nothing_else(logits: np.ndarray, data: st.DataObject) -> None:
+    allowed = np.array(sorted(data.draw(st.sets(st.integers(0, logits.size - 1), min_size=1))), dtype=np.int64)
+    options = data.draw(st.sampled_from(EVERY_OPTION))
+    before = logits.copy()
+    sampler = Sampler(options, [0])
+    among = Sampler(options, [0] if 0 in allowed else [])
+    for _ in range(5):
+        token = sampler.sample(logits, allowed)
+        assert token in allowed
+        # The same as if the vocabulary had these tokens only (among the top k, numpy's order decides who is laid first).
+        if options.repetition_penalty is None and options.top_k in (None, 1):
+            assert token == allowed[among.sample(logits[allowed])]
+    np.testing.assert_array_equal(logits, before)
+
+
 def test_the_callers_logits_are_left_alone() -> None:
     logits = LOGITS.copy()
     sampler = Sampler(

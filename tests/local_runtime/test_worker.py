@@ -18,6 +18,7 @@ import pytest
 from local_runtime.errors import WorkerDiedError
 from local_runtime.options import GenerateRequest, LoadOptions, SamplingOptions
 from local_runtime.protocol import (
+    PROTOCOL_VERSION,
     Cancel,
     Command,
     CountPromptTokens,
@@ -120,7 +121,7 @@ def wire() -> Iterator[Wire]:
 
 def test_a_whole_conversation_on_the_wire(wire: Wire) -> None:
     wire.send(Hello(), Load(1, LoadOptions(Script().as_model())))
-    assert wire.receive() == HelloReply(1, wire.process.pid)
+    assert wire.receive() == HelloReply(PROTOCOL_VERSION, wire.process.pid)
     progress = []
     while isinstance(reply := wire.receive(), ProgressReply):
         progress.append(reply.progress.stage)

@@ -1,0 +1,203 @@
+"""Times what the client adds to a bare httpx call to the same server on loopback; prints JSON in milliseconds.
+
+The server has a process of its own, keeps connections open, and sends 20 pieces at once. Bare is httpx alone, which sends the same
+bytes and reads the stream line by line, or whole; nothing is parsed. Ours is ``AsyncHybridClient``, which sends to the same server
+whatever may leave. Both take turns, so that what else the machine does meets both alike. ``added`` is the difference of the
+two distributions' percentiles. ``cpu`` is the mean processor time of the calling process, which other work does not lengthen.
+
+``served`` is httpx again, to ``hybridllm serve`` in front of the same server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import httpx
+
+from benchmarks._fake_remote import REPOSITORY, FakeRemote
+from hybridllm import AsyncHybridClient, Remote
+from hybridllm.testing import ScriptedBackend
+
+MESSAGES = [
+    {"role": "system", "content": "You are the assistant of a museum. Answer briefly, and only from the sheet."},
+    {"role": "user", "content": "When do you open on Sunday?"},
+]
+WARM_UP = 100
+LIMITS_MS = {"client": {"p50": 0.5, "p99": 2.0}, "served": {"p50": 2.0}}
+
+Call = Callable[[], Awaitable[object]]
+
+
+async def read_lines(client: httpx.AsyncClient, url: str, sent: bytes, headers: dict[str, str]) -> None:
+    """A bare call whose answer is read line by line."""
+    async with client.stream("POST", url, content=sent, headers=headers) as response:
+        async for _ in response.aiter_lines():
+            pass  # to the end, or the connection could not be used again
+
+
+async def read_whole(client: httpx.AsyncClient, url: str, sent: bytes, headers: dict[str, str]) -> None:
+    """A bare call whose answer is read whole."""
+    response = await client.post(url, content=sent, headers=headers)
+    if response.status_code != 200:
+        raise SystemExit(f"The server answered with status {response.status_code}.")
+
+
+class Samples:
+    """What was measured of one way to call, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.wall_ms: list[float] = []
+        self.cpu_ms: list[float] = []
+
+    def figures(self) -> dict[str, float]:
+        """The ones that are reported."""
+        cuts = statistics.quantiles(self.wall_ms, n=100)
+        return {"p50": cuts[49], "p90": cuts[89], "p99": cuts[98], "cpu": statistics.mean(self.cpu_ms)}
+
+
+async def timed(calls: dict[str, Call], repeats: int) -> dict[str, Samples]:
+    """Call, taking turns."""
+    samples = {name: Samples() for name in calls}
+    for turn in range(WARM_UP + repeats):
+        if turn == WARM_UP:
+            gc.collect()
+        for name, call in calls.items():
+            began_ns, cpu_ns = time.perf_counter_ns(), time.process_time_ns()
+            await call()
+            took_ns, cpu_took_ns = time.perf_counter_ns() - began_ns, time.process_time_ns() - cpu_ns
+            if turn >= WARM_UP:
+                samples[name].wall_ms.append(took_ns / 1e6)
+                samples[name].cpu_ms.append(cpu_took_ns / 1e6)
+    return samples
+
+
+def report(samples: dict[str, Samples]) -> dict[str, object]:
+    """Figures of each, and what the others add to the bare call."""
+    figures = {name: found.figures() for name, found in samples.items()}
+    added = {
+        name: {key: round(found[key] - figures["bare"][key], 3) for key in found}
+        for name, found in figures.items()
+        if name != "bare"
+    }
+    rounded = {name: {key: round(value, 3) for key, value in found.items()} for name, found in figures.items()}
+    return {**rounded, "added": added}
+
+
+@contextlib.contextmanager
+def served(remote_url: str) -> Iterator[str | None]:
+    """``hybridllm serve`` in front of a server; None where it is not installed."""
+    try:
+        import starlette
+        import uvicorn
+    except ImportError:
+        yield None
+        return
+    del starlette, uvicorn
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "hybridllm.yaml"
+        config.write_text(
+            json.dumps({"version": 1, "policy": "cloud-assist", "remote": {"base_url": remote_url, "model": "fake"}})
+        )
+        command = [sys.executable, "-m", "hybridllm", "serve", "--config", str(config), "--port", str(port)]
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ
+        )
+        try:
+            base_url = f"http://127.0.0.1:{port}"
+            deadline_s = time.monotonic() + 60
+            while True:
+                with contextlib.suppress(httpx.HTTPError):
+                    if httpx.get(f"{base_url}/livez").status_code == 200:
+                        break
+                if process.poll() is not None or time.monotonic() > deadline_s:
+                    raise SystemExit("hybridllm serve did not come up.")
+                time.sleep(0.1)
+            yield f"{base_url}/v1"
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+async def measure(remote_url: str, served_url: str | None, repeats: int) -> dict[str, object]:
+    """Both ways to read an answer."""
+    url = f"{remote_url}/chat/completions"
+    headers = {"content-type": "application/json", "accept": "text/event-stream", "accept-encoding": "identity"}
+    sent = json.dumps(
+        {"model": "fake", "messages": MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
+    )
+    to_server = json.dumps(
+        {"model": "hybridllm", "messages": MESSAGES, "metadata": {"privacy": "public"}, "stream": True}
+    )
+    to_server_whole = json.dumps({"model": "hybridllm", "messages": MESSAGES, "metadata": {"privacy": "public"}})
+    remote = Remote(base_url=remote_url, model="fake")
+    local = ScriptedBackend(["The device was asked."])
+    figures: dict[str, object] = {}
+    async with (
+        httpx.AsyncClient(trust_env=False) as bare,
+        AsyncHybridClient(remote=remote, local=local, policy="cloud-assist") as client,
+    ):
+
+        async def stream() -> None:
+            async with await client.chat.completions.create(messages=MESSAGES, privacy="public", stream=True) as answer:
+                async for _ in answer:
+                    pass
+
+        async def whole() -> None:
+            await client.chat.completions.create(messages=MESSAGES, privacy="public")
+
+        ways: dict[str, dict[str, Call]] = {
+            "streaming": {"bare": lambda: read_lines(bare, url, sent.encode(), headers), "client": stream},
+            "whole": {"bare": lambda: read_whole(bare, url, sent.encode(), headers), "client": whole},
+        }
+        if served_url is not None:
+            at = f"{served_url}/chat/completions"
+            ways["streaming"]["served"] = lambda: read_lines(bare, at, to_server.encode(), headers)
+            ways["whole"]["served"] = lambda: read_whole(bare, at, to_server_whole.encode(), headers)
+        for name, calls in ways.items():
+            figures[name] = report(await timed(calls, repeats))
+        if local.calls:
+            raise SystemExit("The device answered, so the figures are not those of the way to the remote.")
+    return figures
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=2000)
+    parser.add_argument("--pieces", type=int, default=20)
+    parser.add_argument("--no-server", action="store_true", help="leave hybridllm serve out")
+    arguments = parser.parse_args()
+    with FakeRemote(pieces=arguments.pieces) as remote, contextlib.ExitStack() as stack:
+        url = None if arguments.no_server else stack.enter_context(served(remote.base_url))
+        figures = asyncio.run(measure(remote.base_url, url, arguments.repeats))
+    print(
+        json.dumps(
+            {
+                "benchmark": "client_overhead",
+                "pieces": arguments.pieces,
+                "repeats": arguments.repeats,
+                "unit": "ms",
+                **figures,
+                "limits_added_ms": LIMITS_MS,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

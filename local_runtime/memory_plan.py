@@ -1,0 +1,241 @@
+"""Predicts what a model takes before anything large is allocated, and cuts the key-value cache to what is there.
+
+The prediction is an upper bound of what becomes resident. Weights are mapped from a file, which a kernel can drop and read again; they
+count in full nevertheless, for every token reads all of them. The cache's pages and the workspace take memory when they are first
+used; :mod:`local_runtime.admission` watches over that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from local_runtime.errors import OutOfMemoryError
+from local_runtime.kernels.limits import PAGE_TOKENS
+
+if TYPE_CHECKING:
+    from local_runtime.models.config import ModelConfig
+
+__all__ = [
+    "CHUNK_TOKENS",
+    "LEAST_CONTEXT_TOKENS",
+    "SPARE_MIB",
+    "MemoryNeeds",
+    "MemoryPlan",
+    "predict_needs",
+    "require_host_room",
+    "require_room_to_build",
+]
+
+_MIB = 1 << 20
+
+CHUNK_TOKENS = 512
+"""Tokens that one prefill step reads at most, as models are compiled."""
+
+LEAST_CONTEXT_TOKENS = 512
+"""A context that nobody asked for is not cut below this: less holds no question with its instructions and an answer."""
+
+SPARE_MIB = 32
+"""Left free beyond what is predicted: the tokenizer's and Python's own objects, and what allocators cannot give out again."""
+
+_RUNTIME_MIB = {"cpu": 32, "cuda": 640, "metal": 256}
+"""What the process grows by when it loads TVM's runtime, its linker and the compiled code (on a CPU 27 MiB, of which 20 are mapped
+files); for CUDA the host's side of a context too."""
+
+_BUILD_MIB = {"cpu": 232, "cuda": 600, "metal": 300}
+"""What a build process needs so that it neither is killed nor crawls: on a CPU 130 MiB of its own, hardly more for a larger model, and
+of the compiler's 165 MiB of mapped code the 100 that are in use at a time."""
+
+_DEVICE_CONTEXT_MIB = 640
+"""What a CUDA context and the kernels take of a card's memory before any tensor."""
+
+_CACHE_SHARE = 0.5
+"""Beyond one whole context, the cache takes at most this part of what is left: the rest of the machine wants to live too."""
+
+_LOGITS_COPIES = 3
+"""The program's buffer, its result, and the copy that sampling works on."""
+
+
+@dataclass(frozen=True)
+class MemoryNeeds:
+    """What a model takes, in bytes.
+
+    Attributes:
+        runtime_bytes: Code and objects of the process that are not there yet.
+        weights_bytes: Converted weights.
+        workspace_bytes: Activations of one chunk of a prompt, the cache's own buffers, and the logits of a decode.
+        token_bytes: Keys and values of one token in all layers.
+    """
+
+    runtime_bytes: int
+    weights_bytes: int
+    workspace_bytes: int
+    token_bytes: int
+
+    def cache_bytes(self, tokens: int) -> int:
+        """The key-value cache for so many tokens; TVM adds a page of its own."""
+        return (-(-tokens // PAGE_TOKENS) + 1) * PAGE_TOKENS * self.token_bytes
+
+    def cache_tokens(self, available_bytes: int) -> int:
+        """The most tokens whose cache fits into so many bytes, in whole pages; 0 if none does."""
+        return max(0, (available_bytes // (PAGE_TOKENS * self.token_bytes) - 1) * PAGE_TOKENS)
+
+    def plan(
+        self,
+        *,
+        headroom_mib: float,
+        memory_mib: int | None,
+        context_tokens: int,
+        may_cut_context: bool,
+        max_sequences: int,
+    ) -> MemoryPlan:
+        """Decide how large the cache becomes.
+
+        Args:
+            headroom_mib: What can be taken where the weights and the cache will live.
+            memory_mib: The most that weights, cache and workspace may take together, if somebody set it.
+            context_tokens: The context to serve.
+            may_cut_context: Whether a shorter context is acceptable, as it is where nobody asked for this one.
+            max_sequences: How many sequences shall have room at full length, if it can be.
+
+        Raises:
+            OutOfMemoryError: Not even the shortest acceptable context fits.
+        """
+        fixed_bytes = self.weights_bytes + self.workspace_bytes
+        left_bytes = int((headroom_mib - SPARE_MIB) * _MIB) - fixed_bytes - self.runtime_bytes
+        if memory_mib is not None:
+            left_bytes = min(left_bytes, memory_mib * _MIB - fixed_bytes)
+        whole_tokens = context_tokens * max_sequences
+        plan = MemoryPlan(self, context_tokens, whole_tokens, whole_tokens)
+        if self.cache_bytes(whole_tokens) <= left_bytes * _CACHE_SHARE:
+            return plan
+        fitting_tokens = self.cache_tokens(left_bytes)
+        if fitting_tokens >= context_tokens:
+            shared_tokens = self.cache_tokens(int(left_bytes * _CACHE_SHARE))
+            return replace(plan, total_tokens=min(whole_tokens, max(context_tokens, shared_tokens)))
+        least_tokens = min(context_tokens, LEAST_CONTEXT_TOKENS) if may_cut_context else context_tokens
+        if fitting_tokens < least_tokens:
+            raise self._too_little(least_tokens, fitting_tokens, headroom_mib, memory_mib)
+        return replace(plan, context_tokens=fitting_tokens, total_tokens=fitting_tokens)
+
+    def _too_little(
+        self, tokens: int, fitting_tokens: int, headroom_mib: float, memory_mib: int | None
+    ) -> OutOfMemoryError:
+        parts_bytes = {
+            "weights": self.weights_bytes,
+            "workspace": self.workspace_bytes,
+            f"a cache of {tokens} tokens": self.cache_bytes(tokens),
+        }
+        rest_mib = self.runtime_bytes / _MIB + SPARE_MIB
+        needed_mib = sum(parts_bytes.values()) / _MIB
+        listed = ", ".join(f"{what} {size / _MIB:.0f}" for what, size in parts_bytes.items())
+        if memory_mib is not None and needed_mib > memory_mib:
+            said = f"The model needs {needed_mib:.0f} MiB ({listed}), but memory_mib allows {memory_mib}."
+            more = "a larger memory_mib"
+        else:
+            said = (
+                f"The model needs {needed_mib + rest_mib:.0f} MiB ({listed}, runtime and reserve {rest_mib:.0f}), "
+                f"but {max(0.0, headroom_mib):.0f} MiB can be taken."
+            )
+            more = "more memory"
+        shorter = f"context_tokens of at most {fitting_tokens}" if fitting_tokens >= PAGE_TOKENS else "quant q4"
+        return OutOfMemoryError(said, f"Use {shorter}, a smaller model, fewer max_sequences, or give it {more}.")
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How a model will be loaded.
+
+    Attributes:
+        needs: What it takes.
+        context_tokens: The context that is served.
+        total_tokens: What the key-value cache holds.
+        wanted_tokens: What it would hold if memory were plenty.
+    """
+
+    needs: MemoryNeeds
+    context_tokens: int
+    total_tokens: int
+    wanted_tokens: int
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the key-value cache."""
+        return self.needs.cache_bytes(self.total_tokens)
+
+    def said(self, wanted_context_tokens: int) -> str:
+        """What was cut, for a person; empty if nothing was."""
+        if self.context_tokens < wanted_context_tokens:
+            return (
+                f"memory is short: a context of {self.context_tokens} tokens instead of {wanted_context_tokens}, "
+                "one answer at a time when it is full"
+            )
+        if self.total_tokens < self.wanted_tokens:
+            return f"memory is short: a cache of {self.total_tokens} tokens instead of {self.wanted_tokens}"
+        return ""
+
+
+def predict_needs(
+    config: ModelConfig,
+    *,
+    target_kind: str,
+    quant: str,
+    weights_bytes: int,
+    context_tokens: int,
+    max_sequences: int,
+) -> MemoryNeeds:
+    """What a model takes where its weights and its cache live: this machine's memory, or a card's.
+
+    The workspace is the sum of the buffers that are alive at some time in one block (residual stream, norm, fused projections,
+    attention, feed-forward) for a whole chunk, without what reuse of buffers saves, and the logits.
+
+    Args:
+        config: The model's shape.
+        target_kind: ``cpu``, ``cuda`` or ``metal``.
+        quant: The weight format.
+        weights_bytes: Size of the converted weights.
+        context_tokens: The context to serve; a chunk of a prompt is no longer than that.
+        max_sequences: Sequences that are decoded at a time.
+    """
+    element_bytes = 4 if target_kind == "cpu" or quant == "f32" else 2
+    chunk_tokens = min(CHUNK_TOKENS, max(context_tokens, max_sequences))
+    heads = 2 * config.num_heads + 2 * config.num_kv_heads
+    attention_width = heads * config.head_dim
+    activations = 3 * config.hidden_size + attention_width + 3 * config.intermediate_size
+    logits_bytes = _LOGITS_COPIES * max_sequences * config.vocab_size * 4
+    return MemoryNeeds(
+        runtime_bytes=(_DEVICE_CONTEXT_MIB if target_kind == "cuda" else _RUNTIME_MIB[target_kind]) * _MIB,
+        weights_bytes=weights_bytes,
+        workspace_bytes=chunk_tokens * (activations + attention_width) * element_bytes + logits_bytes,
+        token_bytes=2 * config.num_layers * config.num_kv_heads * config.head_dim * element_bytes,
+    )
+
+
+def require_host_room(target_kind: str, headroom_mib: float) -> None:
+    """Refuse a device whose runtime alone would not fit into this machine's memory.
+
+    Raises:
+        OutOfMemoryError: There is less than it takes.
+    """
+    needed_mib = _RUNTIME_MIB[target_kind] + SPARE_MIB
+    if headroom_mib < needed_mib:
+        raise OutOfMemoryError(
+            f"The runtime for {target_kind} takes {needed_mib} MiB of this machine's memory, "
+            f"but {max(0.0, headroom_mib):.0f} MiB can be taken.",
+            "Close other programs, raise the memory limit, or use --target cpu.",
+        )
+
+
+def require_room_to_build(target_kind: str, headroom_mib: float) -> None:
+    """Refuse to convert and compile a model where the process that does it would be killed.
+
+    Raises:
+        OutOfMemoryError: There is less than it takes.
+    """
+    needed_mib = _BUILD_MIB[target_kind]
+    if headroom_mib < needed_mib:
+        raise OutOfMemoryError(
+            f"Preparing the model for this machine takes {needed_mib} MiB once, but {max(0.0, headroom_mib):.0f} MiB can be taken.",
+            "Close other programs or raise the memory limit for the first start; or prepare it with `hybridllm compile` on a "
+            "machine of this kind and bring its cache folder.",
+        )
