@@ -61,8 +61,8 @@ bench: $(VENV)/.dev ## the figures of this machine, one JSON object a line
 prove: $(VENV)/.dev ## play CASES requests against a server that keeps every byte: nothing private may arrive
 	@$(BIN)/python -m tests.prove --cases $(CASES)
 
-lanes: $(VENV)/.dev ## run local mode without a network and under strace: nothing may connect
-	@$(BIN)/python -m pytest -q -m "slow or not slow" tests/e2e/test_no_network.py tests/e2e/test_strace.py tests/e2e/test_strace_log.py
+lanes: $(VENV)/.dev ## run local mode without a network and under strace: nothing may connect; and in ever less memory
+	@$(BIN)/python -m pytest -q -m "slow or not slow" tests/e2e/test_no_network.py tests/e2e/test_strace.py tests/e2e/test_strace_log.py tests/e2e/test_memory_sweep.py
 
 fuzz: pyproject.toml constraints.txt ## fuzz every parser for FUZZ_S seconds (installs atheris into .venv-fuzz)
 	@test -x .venv-fuzz/bin/pip || { $(call make_venv,.venv-fuzz); }
