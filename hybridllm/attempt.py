@@ -14,6 +14,7 @@ from hybridllm.errors import (
     BreakerOpen,
     Cancelled,
     ContentFiltered,
+    ContextLengthExceeded,
     DeadlineExceeded,
     EngineError,
     HybridLLMError,
@@ -40,7 +41,7 @@ __all__ = ["AttemptFailed", "AttemptRun", "Clock", "shown"]
 
 _T = TypeVar("_T")
 # These say nothing about how fast a place is, or whether it could answer.
-_NOT_THE_PLACES_FAULT = (AuditError, PolicyTightened, RedactionFailed, BreakerOpen, Overloaded)
+_NOT_THE_PLACES_FAULT = (AuditError, PolicyTightened, RedactionFailed, BreakerOpen, ContextLengthExceeded, Overloaded)
 
 
 class AttemptFailed(Exception):  # noqa: N818 - never leaves the router
@@ -208,7 +209,9 @@ class AttemptRun:
     def write_down(self) -> Attempt:
         """The attempt as it stands."""
         attempt = self.attempt
-        attempt.tries, attempt.egress_bytes = max(1, self.ledger.tries), self.ledger.egress_bytes
+        refused = attempt.error_type == "BreakerOpen"  # a place of somebody else's may not count its tries
+        attempt.tries = self.ledger.tries if refused else max(1, self.ledger.tries)
+        attempt.egress_bytes = self.ledger.egress_bytes
         if self.finished is not None:
             attempt.usage = self.finished.usage
         elif self.tokens:

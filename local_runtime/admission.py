@@ -52,8 +52,8 @@ class Admission:
         if needed_bytes == 0 or self.headroom.covers(needed_bytes + _SPARE_BYTES):
             return None
         return OutOfMemoryError(
-            f"The prompt and its answer need {needed_bytes / _MIB:.0f} MiB more for keys and values, "
-            f"but {self.headroom.mib():.0f} MiB can be taken.",
+            f"The prompt and its answer need {needed_bytes / _MIB:.0f} MiB more for keys and values and {_SPARE_BYTES // _MIB} in "
+            f"reserve, but {self.headroom.mib():.0f} MiB can be taken.",
             "Ask for fewer max_tokens or with a shorter prompt, close other programs, or load the model with a smaller "
             "context_tokens or fewer max_sequences.",
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from local_runtime.errors import WorkerDiedError
 
-__all__ = ["die_with_parent", "parent_variable", "python_command", "python_environment"]
+__all__ = ["die_with_parent", "kill_children", "parent_variable", "python_command", "python_environment"]
 
 _PARENT_VARIABLE = "HYBRIDLLM_PARENT_PID"
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -70,6 +70,16 @@ def die_with_parent() -> bool:
         if os.getppid() != parent and not _exists(parent):
             os._exit(0)
     return True
+
+
+def kill_children(pid: int) -> None:
+    """Kill what a process has started, and what that has started."""
+    import psutil  # not at the top: it takes a moment to import, and is rarely needed
+
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
 
 
 def _exists(pid: int) -> bool:

@@ -121,6 +121,10 @@ class EngineStats:
         prompt_tokens_total: Prompt tokens that were prefilled since then.
         completion_tokens_total: Tokens that were generated since then.
         restarts: How often the worker was started again because one had died, since the application started.
+        refused_total: Requests that were refused because too many waited, since the model was loaded.
+        evicted_total: How often an answer gave its pages back and waited for them again, since then.
+        queue_wait_s: How long a request that came now would wait, about; None if that can't be told yet.
+        headroom_mib: MiB that the engine's process can still take, its cgroup's limit included; None where it isn't watched.
     """
 
     state: EngineState = "stopped"
@@ -136,3 +140,7 @@ class EngineStats:
     prompt_tokens_total: int = 0
     completion_tokens_total: int = 0
     restarts: int = 0
+    refused_total: int = 0
+    evicted_total: int = 0
+    queue_wait_s: float | None = None
+    headroom_mib: float | None = None

@@ -15,6 +15,7 @@ Standard library only: the application's process imports this module.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,8 @@ def look_at(pid: int) -> Sight | None:
         cpu_s=times.user + times.system,
         stopped=status == psutil.STATUS_STOPPED,
         traced=status == psutil.STATUS_TRACING_STOP,
-        waiting=status in (psutil.STATUS_DISK_SLEEP, psutil.STATUS_RUNNING),
+        # Elsewhere than on Linux, a process that sleeps is called running too.
+        waiting=status == psutil.STATUS_DISK_SLEEP or (status == psutil.STATUS_RUNNING and sys.platform == "linux"),
     )
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "MemoryPlan",
     "predict_needs",
     "require_host_room",
+    "require_room_for_libraries",
     "require_room_to_build",
 ]
 
@@ -41,6 +42,9 @@ SPARE_MIB = 32
 _RUNTIME_MIB = {"cpu": 32, "cuda": 640, "metal": 256}
 """What the process grows by when it loads TVM's runtime, its linker and the compiled code (on a CPU 27 MiB, of which 20 are mapped
 files); for CUDA the host's side of a context too."""
+
+_LIBRARIES_MIB = 40
+"""What a process grows by when it imports what loading takes (NumPy, the tokenizer, TVM's interface): 30 MiB, half of them files."""
 
 _BUILD_MIB = {"cpu": 232, "cuda": 600, "metal": 300}
 """What a build process needs so that it neither is killed nor crawls: on a CPU 130 MiB of its own, hardly more for a larger model, and
@@ -209,6 +213,19 @@ def predict_needs(
         workspace_bytes=chunk_tokens * (activations + attention_width) * element_bytes + logits_bytes,
         token_bytes=2 * config.num_layers * config.num_kv_heads * config.head_dim * element_bytes,
     )
+
+
+def require_room_for_libraries(headroom_mib: float) -> None:
+    """Refuse to load anything where the libraries alone would not fit, before they are imported.
+
+    Raises:
+        OutOfMemoryError: There is less than they take.
+    """
+    if headroom_mib < _LIBRARIES_MIB:
+        raise OutOfMemoryError(
+            f"The engine's libraries take {_LIBRARIES_MIB} MiB before any model, but {max(0.0, headroom_mib):.0f} MiB can be taken.",
+            "Close other programs, or raise the memory limit.",
+        )
 
 
 def require_host_room(target_kind: str, headroom_mib: float) -> None:

@@ -1,8 +1,8 @@
 """Keeps an engine answering: starts its worker, starts it again when it dies, and takes what was under way to the next one.
 
 One thread owns all decisions. Whatever happens (a request, a reply that matters, the end of a worker, the tick of a clock) is a
-call in its inbox, so that no two of them meet, and putting something there never waits and never locks: the garbage collector
-may do it in the middle of anything. The events of answers don't take this way; the thread that reads the worker's replies
+call in its inbox, so that no two of them meet, and putting something there waits for nobody: the garbage collector may do it
+in the middle of anything. The events of answers don't take this way; the thread that reads the worker's replies
 delivers them.
 
 A worker that dies takes nothing with it but time. A request that was under way goes to the next worker together with the
@@ -259,6 +259,8 @@ class Supervisor:
         )
         if self._connection is not None:
             self._connection.kill("by the supervisor's hand, because of a defect in the supervisor")
+        elif self._start_at is None:
+            self._set_state("stopped")
         self._fail_waiting_for_ready(defect)
         for task in self._roster:
             if not task.sent:  # the others share the worker's end

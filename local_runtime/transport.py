@@ -17,7 +17,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Protocol
 
-from local_runtime.child_process import parent_variable, python_command, python_environment
+from local_runtime.child_process import kill_children, parent_variable, python_command, python_environment
 from local_runtime.crash_reports import described
 from local_runtime.deaths import Death, how_it_ended, memory_kills
 from local_runtime.errors import EngineInternalError, LocalRuntimeError, WorkerDiedError
@@ -174,12 +174,7 @@ class ProcessTransport:
     def _kill_tree(self) -> None:
         """Kill the child and what it has started, such as the process that compiles."""
         if sys.platform == "win32":
-            import psutil  # not at the top: it is needed only here
-
-            with contextlib.suppress(psutil.Error):
-                for process in psutil.Process(self._process.pid).children(recursive=True):
-                    with contextlib.suppress(psutil.Error):
-                        process.kill()
+            kill_children(self._process.pid)
         else:
             # It leads a session of its own, and so a process group with its own number. ESRCH: they are all gone; EPERM: on
             # macOS, a group of which only the dead leader is left.

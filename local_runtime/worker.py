@@ -30,7 +30,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, BinaryIO
 
-from local_runtime.child_process import die_with_parent
+from local_runtime.child_process import die_with_parent, kill_children
 from local_runtime.crash_reports import (
     described,
     forbid_core_dumps,
@@ -382,18 +382,8 @@ def _exit_now(code: int, worker: Worker | None = None) -> None:
     with contextlib.suppress(OSError, ValueError):
         sys.stderr.flush()
     if worker is not None and worker.loading:
-        _kill_children()
+        kill_children(os.getpid())  # what loading has started, such as the process that compiles
     os._exit(code)
-
-
-def _kill_children() -> None:
-    """Take along what loading has started, such as the process that compiles."""
-    import psutil
-
-    with contextlib.suppress(psutil.Error):
-        for child in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                child.kill()
 
 
 def main() -> None:

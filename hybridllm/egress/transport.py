@@ -176,9 +176,12 @@ class _CheckedStream(httpcore.AsyncNetworkStream):
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
-        return _CheckedStream(
-            await self._below.start_tls(ssl_context, server_hostname, timeout), self._hop, self._address
-        )
+        try:
+            below = await self._below.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:  # httpcore closes it for errors only, not where the handshake is cancelled
+            await self._below.aclose()
+            raise
+        return _CheckedStream(below, self._hop, self._address)
 
     def get_extra_info(self, info: str) -> Any:
         return self._below.get_extra_info(info)

@@ -33,9 +33,10 @@ class ConnectionServer:
         self.connections = 0
         self.stopping = threading.Event()
         self._handle = handle
-        self._socket = socket.create_server((HOST, port))
+        self._socket: socket.socket | None = socket.create_server((HOST, port))
         self.port = int(self._socket.getsockname()[1])
-        self._threads = [threading.Thread(target=self._accept, daemon=True)]
+        self._listener = threading.Thread()
+        self._threads: list[threading.Thread] = []
 
     def read(self, connection: socket.socket) -> bytes:
         """What comes next, and is written down."""
@@ -44,35 +45,67 @@ class ConnectionServer:
         return data
 
     def __enter__(self) -> ConnectionServer:
-        self._threads[0].start()
+        self._listen()
         return self
 
     def __exit__(self, *exc_info: object) -> None:
         self.stopping.set()
-        with contextlib.suppress(OSError):  # wakes the thread that accepts, on every system
-            socket.create_connection((HOST, self.port), timeout=1).close()
-        self._socket.close()
+        self.down()
         for thread in self._threads:
             thread.join(timeout=5)
 
-    def _accept(self) -> None:
+    def down(self) -> None:
+        """Refuse connections from now on; those that stand go on."""
+        listening, self._socket = self._socket, None
+        if listening is not None:
+            with contextlib.suppress(OSError):  # wakes the thread that accepts, on every system
+                socket.create_connection((HOST, self.port), timeout=1).close()
+            self._listener.join(timeout=5)
+            listening.close()
+
+    def up(self) -> None:
+        """Listen again, on the same port."""
+        if self._socket is None:
+            self._socket = socket.create_server((HOST, self.port))
+            self._listen()
+
+    def _listen(self) -> None:
+        self._listener = threading.Thread(target=self._accept, args=(self._socket,), daemon=True)
+        self._listener.start()
+
+    def _accept(self, listening: socket.socket) -> None:
         while True:
             try:
-                connection, _ = self._socket.accept()
+                connection, _ = listening.accept()
             except OSError:
                 return
-            if self.stopping.is_set():
+            if self._socket is not listening:
                 connection.close()
                 return
             self.connections += 1
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-            self._threads.append(thread)
+            self._threads = [*(one for one in self._threads if one.is_alive()), thread]
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
         with connection, contextlib.suppress(OSError):
             connection.settimeout(5)
             self._handle(connection, self)
+
+
+def read_request(connection: socket.socket) -> bytes:
+    """One HTTP request, head and body; empty where the connection ends before it is whole."""
+    raw, needed = b"", 0
+    while not needed or len(raw) < needed:
+        piece = connection.recv(65536)
+        if not piece:
+            return b""
+        raw += piece
+        head, found, _ = raw.partition(b"\r\n\r\n")
+        if found:
+            lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            needed = len(head) + 4 + (int(lengths[0].split(b":")[1]) if lengths else 0)
+    return raw
 
 
 def plaintext(connection: socket.socket, server: ConnectionServer) -> None:

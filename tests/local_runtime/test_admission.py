@@ -31,6 +31,7 @@ from local_runtime.memory_plan import (
     MemoryNeeds,
     predict_needs,
     require_host_room,
+    require_room_for_libraries,
     require_room_to_build,
 )
 from local_runtime.models.config import ModelConfig
@@ -192,6 +193,9 @@ def test_a_build_needs_room_too() -> None:
     with pytest.raises(OutOfMemoryError, match=r"takes \d+ MiB once, but 100 MiB") as caught:
         require_room_to_build("cpu", 100)
     assert "hybridllm compile" in caught.value.mend
+    require_room_for_libraries(100)
+    with pytest.raises(OutOfMemoryError, match="before any model, but 5 MiB can be taken"):
+        require_room_for_libraries(5)
     require_host_room("cuda", 10_000)
     with pytest.raises(OutOfMemoryError, match="but 100 MiB can be taken"):
         require_host_room("cuda", 100)
@@ -283,7 +287,7 @@ def test_only_pages_that_were_never_in_use_take_memory() -> None:
     assert watch.shortage(80) is None  # 80 pages, the workspace, and a reserve of 8
     refused = watch.shortage(85)
     assert refused is not None
-    assert "need 93 MiB more for keys and values, but 100 MiB" in refused.message
+    assert "need 93 MiB more for keys and values and 8 in reserve, but 100 MiB" in refused.message
     assert "max_tokens" in refused.mend
     watch.require_step(50, 64)
     gauge.mib = 10

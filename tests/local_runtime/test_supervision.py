@@ -407,8 +407,9 @@ def test_an_idle_engine_is_left_to_sleep(make: Make) -> None:
 # ---- ends that are wanted ----
 
 
-def restarting(engine: LocalEngine) -> None:
-    wait_until(lambda: engine.state == "restarting" and engine.worker_pid is None)
+def between_second_and_third(engine: LocalEngine, seen: Seen) -> None:
+    wait_until(lambda: len(seen()) == 2 and engine.worker_pid is None)
+    assert engine.state == "restarting"
 
 
 SLOWLY = Supervision(backoff_s=60.0, backoff_limit_s=60.0)
@@ -418,7 +419,7 @@ TWICE = (Life("token", tokens=2), Life("load"), Life())
 def test_a_cancel_between_two_workers_is_answered_at_once(make: Make, seen: Seen) -> None:
     engine = make(*TWICE, limits=SLOWLY)
     cancelled = Receiver(engine, "cancelled")
-    restarting(engine)
+    between_second_and_third(engine, seen)
     assert engine.stats().state == "restarting"
     cancelled.handle.cancel()
     assert (cancelled.finished.reason, cancelled.finished.usage.completion_tokens) == ("cancelled", 2)
@@ -450,7 +451,7 @@ def test_a_receiver_that_failed_is_not_taken_along(make: Make, seen: Seen) -> No
 def test_closing_between_two_workers_ends_everything(make: Make, seen: Seen) -> None:
     engine = make(*TWICE, limits=SLOWLY)
     answer = Receiver(engine)
-    restarting(engine)
+    between_second_and_third(engine, seen)
     started = time.monotonic()
     engine.close()
     assert time.monotonic() - started < 3
@@ -475,10 +476,10 @@ def test_a_receiver_may_close_the_engine(make: Make) -> None:
     assert other.end
 
 
-def test_a_dropped_engine_takes_its_restart_along(tmp_path: Path) -> None:
+def test_a_dropped_engine_takes_its_restart_along(tmp_path: Path, seen: Seen) -> None:
     engine = LocalEngine(Plan(str(tmp_path), [*TWICE]).options(), worker_command=COMMAND, supervision=SLOWLY)
     engine.submit(request(), lambda event: None)
-    restarting(engine)
+    between_second_and_third(engine, seen)
     supervisor = engine._present
     assert supervisor is not None
     thread = supervisor._inbox._thread
