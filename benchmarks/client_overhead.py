@@ -110,9 +110,7 @@ def served(remote_url: str) -> Iterator[str | None]:
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "hybridllm.yaml"
-        config.write_text(
-            json.dumps({"version": 1, "policy": "cloud-assist", "remote": {"base_url": remote_url, "model": "fake"}})
-        )
+        config.write_text(json.dumps({"policy": "cloud-assist", "remote": {"base_url": remote_url, "model": "fake"}}))
         command = [sys.executable, "-m", "hybridllm", "serve", "--config", str(config), "--port", str(port)]
         process = subprocess.Popen(
             command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ
