@@ -8,6 +8,7 @@ the compiler is an error message. Standard input carries one JSON object (:class
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -193,6 +194,13 @@ def _say(out: IO[str], kind: str, value: dict[str, Any]) -> None:
     out.flush()
 
 
+_NO_MEMORY = {
+    "code": "out_of_memory",
+    "message": "There is not enough memory to prepare the model.",
+    "mend": "Close other programs, or use q4.",
+}
+
+
 def main() -> int:
     """Run one build; returns the process's exit code (0 done, 1 refused)."""
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
@@ -204,17 +212,12 @@ def main() -> int:
         _say(out, "error", {"code": error.code, "message": error.message, "mend": error.mend})
         return 1
     except MemoryError:
-        _say(
-            out,
-            "error",
-            {
-                "code": "out_of_memory",
-                "message": "There is not enough memory to prepare the model.",
-                "mend": "Close other programs, or use q4.",
-            },
-        )
+        _say(out, "error", _NO_MEMORY)
         return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence of a process: it is reported, not swallowed
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:  # a library could not be mapped
+            _say(out, "error", _NO_MEMORY)
+            return 1
         import traceback
 
         traceback.print_exc()

@@ -49,8 +49,8 @@ Make = Callable[..., LocalEngine]
 def make() -> Iterator[Make]:
     engines: list[LocalEngine] = []
 
-    def build(script: Script | None = None, **fields: Any) -> LocalEngine:
-        options = LoadOptions((script or Script()).as_model())
+    def build(script: Script | None = None, max_waiting: int = 32, **fields: Any) -> LocalEngine:
+        options = LoadOptions((script or Script()).as_model(), max_waiting=max_waiting)
         engines.append(LocalEngine(options, worker_command=SCRIPTED, supervision=IMPATIENT, **fields))
         return engines[-1]
 
@@ -230,6 +230,31 @@ def test_a_crash_inside_native_code_surfaces_and_the_engine_comes_back(make: Mak
     assert engine.stats().restarts == 3
 
 
+@pytest.mark.skipif(os.name != "posix", reason="sends SIGKILL")
+def test_what_a_full_engine_had_accepted_is_accepted_by_the_next_one_too(make: Make) -> None:
+    engine = make(Script(max_sequences=2, step_s=0.005), max_waiting=6)
+    engine.start()
+    asked = [GenerateRequest(raw_token_ids=[n] * 5, max_tokens=20, sampling=GREEDY, ignore_eos=True) for n in range(8)]
+    receivers = [Receiver() for _ in asked]
+    for request, receiver in zip(asked, receivers, strict=True):
+        engine.submit(request, receiver)
+        if receiver is receivers[1]:
+            assert receiver.first.wait(20)  # two are being answered, and six may wait
+    pid = engine.worker_pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    for receiver in receivers:
+        end = receiver.end()
+        assert isinstance(end, Finished), end
+        assert end.usage.completion_tokens == 20
+    assert engine.stats().restarts == 1
+    undisturbed = [Receiver() for _ in asked]
+    for request, receiver, before in zip(asked, undisturbed, receivers, strict=True):
+        engine.submit(request, receiver)
+        receiver.end()
+        assert receiver.text == before.text
+
+
 def test_a_receiver_may_submit_again_when_its_request_fails(make: Make) -> None:
     engine = make()
     second = Receiver()
@@ -386,7 +411,7 @@ def test_waiting_for_the_engine_in_its_own_thread_is_refused_instead_of_hanging(
 
 
 def test_a_thousand_quick_requests_leak_nothing(make: Make) -> None:
-    engine = make(Script(max_sequences=8))
+    engine = make(Script(max_sequences=8), max_waiting=1000)
     engine.start()
     process, child = psutil.Process(), psutil.Process(engine.worker_pid)
 
