@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from local_runtime.artifact import MANIFEST, artifact_key, build_entry, cache_key, read_artifact, sealed
 from local_runtime.checkpoint import Checkpoint
+from local_runtime.child_process import die_with_parent
 from local_runtime.errors import CompileError, EngineInternalError, LocalRuntimeError
 from local_runtime.kernels.limits import require_supported_heads
 from local_runtime.models.registry import model_weight_specs
@@ -203,6 +204,7 @@ _NO_MEMORY = {
 
 def main() -> int:
     """Run one build; returns the process's exit code (0 done, 1 refused)."""
+    die_with_parent()
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints must not mix with the JSON lines
     try:

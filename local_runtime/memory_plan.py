@@ -40,18 +40,19 @@ SPARE_MIB = 32
 """Left free beyond what is predicted: the tokenizer's and Python's own objects, and what allocators cannot give out again."""
 
 _RUNTIME_MIB = {"cpu": 32, "cuda": 640, "metal": 256}
-"""What the process grows by when it loads TVM's runtime, its linker and the compiled code (on a CPU 27 MiB, of which 20 are mapped
-files); for CUDA the host's side of a context too."""
+"""What the process grows by when it loads TVM's runtime, its linker and the compiled code: on a CPU 27 MiB, of which 20 are mapped
+files; for CUDA, whose driver and context live in it too, 300 MiB of its own and 345 of mapped files. Metal's is an estimate."""
 
 _LIBRARIES_MIB = 40
 """What a process grows by when it imports what loading takes (NumPy, the tokenizer, TVM's interface): 30 MiB, half of them files."""
 
-_BUILD_MIB = {"cpu": 232, "cuda": 600, "metal": 300}
+_BUILD_MIB = {"cpu": 232, "cuda": 800, "metal": 300}
 """What a build process needs so that it neither is killed nor crawls: on a CPU 130 MiB of its own, hardly more for a larger model, and
-of the compiler's 165 MiB of mapped code the 100 that are in use at a time."""
+of the compiler's 165 MiB of mapped code the 100 that are in use at a time; for CUDA 440 MiB of its own beside 600 of mapped code."""
 
-_DEVICE_CONTEXT_MIB = 640
-"""What a CUDA context and the kernels take of a card's memory before any tensor."""
+_CARD_MIB = 704
+"""What a CUDA context, the kernels, and the cache's buffer for indices (128 MiB) take of a card's memory beside the tensors: 690 MiB
+on an H100."""
 
 _CACHE_SHARE = 0.5
 """Beyond one whole context, the cache takes at most this part of what is left: the rest of the machine wants to live too."""
@@ -208,7 +209,7 @@ def predict_needs(
     activations = 3 * config.hidden_size + attention_width + 3 * config.intermediate_size
     logits_bytes = _LOGITS_COPIES * max_sequences * config.vocab_size * 4
     return MemoryNeeds(
-        runtime_bytes=(_DEVICE_CONTEXT_MIB if target_kind == "cuda" else _RUNTIME_MIB[target_kind]) * _MIB,
+        runtime_bytes=(_CARD_MIB if target_kind == "cuda" else _RUNTIME_MIB[target_kind]) * _MIB,
         weights_bytes=weights_bytes,
         workspace_bytes=chunk_tokens * (activations + attention_width) * element_bytes + logits_bytes,
         token_bytes=2 * config.num_layers * config.num_kv_heads * config.head_dim * element_bytes,

@@ -125,7 +125,7 @@ class LocalBackend(Backend):
     @property
     def ready(self) -> bool:
         """Whether the model is loaded and its process lives."""
-        return self._info is not None and self._engine.worker_pid is not None
+        return self._info is not None and self._engine.state == "ready"
 
     @property
     def continues(self) -> bool:
