@@ -90,7 +90,7 @@ async def measure(base_url: str, streams: int, seconds: float, pieces: int) -> d
     local = ScriptedBackend(lambda _: "The device was asked.")
     async with AsyncHybridClient(remote=remote, local=local, policy="cloud-assist") as client:
         load = Load(client, pieces)
-        began_s = time.monotonic()
+        began_s, cpu_s = time.monotonic(), time.process_time()
         warm_s, until_s = began_s + WARM_UP_SHARE * seconds, began_s + seconds
         step_s = RAMP_SHARE * seconds / streams
         tasks = [asyncio.create_task(load.run(began_s + index * step_s, until_s)) for index in range(streams)]
@@ -98,7 +98,7 @@ async def measure(base_url: str, streams: int, seconds: float, pieces: int) -> d
         gc.collect()
         samples = await sampled(until_s - 0.5)
         await asyncio.gather(*tasks)
-        took_s = time.monotonic() - began_s
+        took_s, cpu_s = time.monotonic() - began_s, time.process_time() - cpu_s
         files_idle = psutil.Process().num_fds() if hasattr(psutil.Process(), "num_fds") else 0
     third = max(1, len(samples) // 3)
     rss_early, rss_late = (statistics.median(rss for rss, _ in part) for part in (samples[:third], samples[-third:]))
@@ -107,6 +107,7 @@ async def measure(base_url: str, streams: int, seconds: float, pieces: int) -> d
     return {
         "streams_read": load.streams,
         "streams_per_s": round(load.streams / took_s, 1),
+        "cpu_share": round(cpu_s / took_s, 2),
         "pieces_per_s": round(load.pieces / took_s, 1),
         "first_piece_ms": {"p50": round(cuts[49], 1), "p95": round(cuts[94], 1), "p99": round(cuts[98], 1)},
         "wrong": dict(load.wrong),
@@ -124,7 +125,7 @@ def main() -> int:
         "--seconds", type=float, default=12.0, help="how long (default: 12; 60 for the figure that is aimed at)"
     )
     parser.add_argument("--pieces", type=int, default=20)
-    parser.add_argument("--gap-ms", type=float, default=50.0, help="pause of the server between two pieces")
+    parser.add_argument("--gap-ms", type=float, default=100.0, help="pause of the server between two pieces")
     arguments = parser.parse_args()
     with FakeRemote(pieces=arguments.pieces, gap_ms=arguments.gap_ms) as remote:
         figures = asyncio.run(measure(remote.base_url, arguments.streams, arguments.seconds, arguments.pieces))

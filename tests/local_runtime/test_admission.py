@@ -22,7 +22,7 @@ from local_runtime.child_process import python_command, python_environment
 from local_runtime.compiler.compile import PREFILL_CHUNK_TOKENS
 from local_runtime.engine import Engine
 from local_runtime.errors import CompileError, OutOfMemoryError
-from local_runtime.events import Event, Failed, Finished
+from local_runtime.events import Event, Failed, Finished, TextDelta
 from local_runtime.memory import Headroom, cgroup_headroom_mib
 from local_runtime.memory_plan import (
     CHUNK_TOKENS,
@@ -38,7 +38,7 @@ from local_runtime.models.config import ModelConfig
 from local_runtime.options import GenerateRequest, LoadOptions, Progress, SamplingOptions
 from local_runtime.paths import model_folder
 from tests.local_runtime.checkpoints import write_checkpoint
-from tests.local_runtime.scripted_runner import POISON, Script, make_model
+from tests.local_runtime.scripted_runner import POISON, Script, make_model, next_token
 from tests.local_runtime.test_runner import ODD_ROWS, PLAINEST, SEED
 
 MIB = 1 << 20
@@ -423,6 +423,71 @@ def test_a_build_that_is_refused_memory_says_so(
         loader.load(LoadOptions(str(tiny), "q4", "cpu", cache_dir=str(tmp_path)), lambda _: None)
     assert caught.value.mend
     assert not isinstance(caught.value, CompileError)
+
+
+# ---- requests ----
+
+
+def ask(engine: Engine, request_id: int, prompt: list[int], max_tokens: int | None = None) -> list[Event]:
+    """Submit a request; the list that its events come to."""
+    events: list[Event] = []
+    request = GenerateRequest(
+        raw_token_ids=prompt, max_tokens=max_tokens, sampling=SamplingOptions(temperature=0), ignore_eos=True
+    )
+    engine.submit(request_id, request, events.append)
+    return events
+
+
+def run(engine: Engine, most_steps: int = 5000) -> None:
+    for _ in range(most_steps):
+        if not engine.has_work:
+            return
+        engine.step()
+    raise AssertionError("the engine does not come to an end")
+
+
+def test_answers_without_a_limit_run_together_and_lose_nothing_when_one_has_to_wait(tmp_path: Path) -> None:
+    script = Script(total_pages=40, page_tokens=16, context_tokens=640, prefill_chunk_tokens=128)
+    engine = Engine(make_model(script, tmp_path))
+    prompts = [[number + 1] * 30 for number in range(2)]
+    both = [ask(engine, number, prompt) for number, prompt in enumerate(prompts)]
+    for _ in range(50):
+        engine.step()
+    assert engine.stats().running == 2
+    run(engine)
+    for prompt, events in zip(prompts, both, strict=True):
+        said = [token for event in events if isinstance(event, TextDelta) for token in event.ids]
+        tokens = list(prompt)
+        while len(tokens) < 640:
+            tokens.append(next_token(tokens))
+        assert said == tokens[30:]
+        assert isinstance(events[-1], Finished)
+        assert events[-1].reason == "length"
+    assert engine._scheduler.evicted_total == 1
+    assert engine.stats().pages_free == 40
+    engine.close()
+
+
+def test_a_request_that_finds_no_memory_waits_for_others_or_is_refused(tmp_path: Path) -> None:
+    model = make_model(Script(total_pages=40, page_tokens=4), tmp_path)
+    memory_pages = 12
+
+    def shortage(pages: int) -> OutOfMemoryError | None:
+        return OutOfMemoryError(f"no memory for {pages} pages", "Ask for less.") if pages > memory_pages else None
+
+    vars(model.runner)["shortage"] = shortage
+    engine = Engine(model)
+    first, second, large = ask(engine, 0, [1] * 30, 10), ask(engine, 1, [2] * 30, 10), ask(engine, 2, [3] * 60, 10)
+    engine.step()
+    stats = engine.stats()
+    assert (stats.running, stats.waiting) == (1, 2)
+    run(engine)
+    assert isinstance(first[-1], Finished)
+    assert isinstance(second[-1], Finished)
+    (failed,) = large
+    assert isinstance(failed, Failed)
+    assert (failed.error.code, failed.error.message) == ("out_of_memory", "no memory for 18 pages")
+    engine.close()
 
 
 # ---- ten thousand requests ----
