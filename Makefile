@@ -15,10 +15,11 @@ GPUS ?= $(shell nvidia-smi -L 2>/dev/null | grep -c . | sed s/^0$$/1/)
 TRAIN = .venv-train/bin/torchrun --nproc-per-node $(GPUS) -m training.train_model
 FUZZ_S ?= 60
 CASES ?= 100000
+MINUTES ?= 30
 JOBS ?= logical
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench prove lanes fuzz parity train-model test-training wheel clean
+.PHONY: help demo test check format bench prove lanes sweep soak fuzz parity train-model test-training wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -61,8 +62,14 @@ bench: $(VENV)/.dev ## the figures of this machine, one JSON object a line
 prove: $(VENV)/.dev ## play CASES requests against a server that keeps every byte: nothing private may arrive
 	@$(BIN)/python -m tests.prove --cases $(CASES)
 
-lanes: $(VENV)/.dev ## run local mode without a network and under strace: nothing may connect; and in ever less memory
-	@$(BIN)/python -m pytest -q -m "slow or not slow" tests/e2e/test_no_network.py tests/e2e/test_strace.py tests/e2e/test_strace_log.py tests/e2e/test_memory_sweep.py
+lanes: $(VENV)/.dev ## run local mode without a network and under strace: nothing may connect
+	@$(BIN)/python -m pytest -q -m "slow or not slow" tests/e2e/test_no_network.py tests/e2e/test_strace.py tests/e2e/test_strace_log.py
+
+sweep: $(VENV)/.dev ## run the engine in ever less memory: it answers or refuses, and is never killed (9 minutes, Linux, root)
+	@$(BIN)/python -m pytest -q -s -m slow tests/e2e/test_memory_sweep.py
+
+soak: $(VENV)/.dev ## ask for MINUTES minutes while everything breaks at random: nothing wrong, nothing leaked
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
 
 fuzz: pyproject.toml constraints.txt ## fuzz every parser for FUZZ_S seconds (installs atheris into .venv-fuzz)
 	@test -x .venv-fuzz/bin/pip || { $(call make_venv,.venv-fuzz); }

@@ -85,4 +85,5 @@ def nobody_answered(
     full = next((error for error in errors if isinstance(error, Overloaded)), None)
     if full is not None:  # the one failure that ends by itself soon
         return Overloaded(f"Nobody could answer. {said}.", full.mend, retry_after_s=full.retry_after_s)
-    return CannotServe(f"Nobody could answer. {said}.", errors[-1].mend, attempts=attempts)
+    mend = next((error.mend for error in reversed(errors) if error.mend), "Ask again later.")
+    return CannotServe(f"Nobody could answer. {said}.", mend, attempts=attempts)

@@ -152,6 +152,10 @@ class Engine:
             requests_total=self._requests_total,
             prompt_tokens_total=self._prompt_tokens_total,
             completion_tokens_total=self._completion_tokens_total,
+            refused_total=self._scheduler.refused_total,
+            evicted_total=self._scheduler.evicted_total,
+            queue_wait_s=self._scheduler.queue_wait_s,
+            headroom_mib=getattr(self._runner, "headroom_mib", None),
         )
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import time
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from local_runtime.events import Failed, Finished, TextDelta, Timings, Usage
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Question", "Underway"]
 
 
-class Underway:
+class Underway(ABC):
     """Something that was asked of the engine and has no end yet.
 
     The supervisor's thread owns it while no worker has it, and the thread that reads the worker's replies while one has.
@@ -45,17 +46,17 @@ class Underway:
         self.deaths = 0
         """Deaths in a row at which it was under way in a loaded worker and had not got further."""
 
+    @abstractmethod
     def command(self) -> Generate | CountPromptTokens:
         """What to send to the next worker."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fail(self, error: LocalRuntimeError) -> Event | None:
         """End it with an error; returns the event that its receiver is owed, if it has one."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cancel(self) -> Event | None:
         """End it because nobody waits for it; returns the event that its receiver is owed, if it has one."""
-        raise NotImplementedError
 
     def forget(self) -> None:
         """It has ended: keep nothing of what was asked, for somebody may keep its handle."""

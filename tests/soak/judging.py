@@ -84,7 +84,9 @@ def wrong_with(asked: Asked, outcome: Outcome, right: str) -> str:
         if asked.stop_after is None:
             return "an answer without an end, and no error"
         return "" if _may_begin_so(asked, outcome, right) else "not the beginning of any answer"
-    if outcome.finish_reason != "stop":
+    # Beginnings that are not its own can make a small model talk until its limit.
+    went_on_here = outcome.handed_over_at is not None and outcome.served_by == "local"
+    if outcome.finish_reason not in (("stop", "length") if went_on_here else ("stop",)):
         return f"ended with {outcome.finish_reason}"
     return _wrong_with_text(asked, outcome, right)
 

@@ -58,6 +58,10 @@ RIGHT_ONES = {
     "the cloud's": (ASKED, outcome(*CLOUD)),
     "the device's": (ASKED, outcome(RIGHT, served_by="local")),
     "begun there and ended here": (ASKED, outcome(*CLOUD[:3], " nine.", served_by="local", at=3)),
+    "begun there and ended here at its limit": (
+        ASKED,
+        outcome(*CLOUD[:3], " a" * 90, served_by="local", finish="length", at=3),
+    ),
     "begun here and ended there": (ASKED, outcome("We open", CONTINUED, at=1)),
     "stopped by whoever asked": (STOPPED, outcome(*CLOUD[:2], finish=None)),
     "too late, and said so": (HASTY, outcome(finish=None, error=LATE)),
