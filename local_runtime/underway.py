@@ -58,7 +58,7 @@ class Underway(ABC):
     def cancel(self) -> Event | None:
         """End it because nobody waits for it; returns the event that its receiver is owed, if it has one."""
 
-    def forget(self) -> None:
+    def forget(self) -> None:  # noqa: B027 - a question keeps nothing
         """It has ended: keep nothing of what was asked, for somebody may keep its handle."""
 
 
