@@ -82,6 +82,8 @@ def compile_model(
                 executable = relax.build(module, target=tvm_target, relax_pipeline=None)
                 objects = _export(executable, out_dir)
     except (RuntimeError, ValueError, TypeError) as error:  # what TVM's errors are
+        if "bad_alloc" in str(error):  # how C++ says it; TVM passes it on in an error of its own
+            raise MemoryError from None
         summary = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
         raise CompileError(
             f"TVM could not compile the model for {target.spec_json}: {summary}.",

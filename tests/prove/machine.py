@@ -264,6 +264,7 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
         @rule(data=st.data(), plan=steps, ceiling=ZONE_CEILINGS, label=st.sampled_from(ORDER[:2]))
         def ask_a_device_that_breaks_off(self, data: Any, plan: list[str], ceiling: str, label: str) -> None:
             """The server could go on, if it may see what the device has said until then."""
+            before = self.in_force.current
             self.in_force.replace(
                 parse_policy(
                     f"version: 1\nname: device-first\nlabels: {{order: [{', '.join(ORDER)}], unlabeled: secret}}\n"
@@ -276,6 +277,7 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                 [{"role": "user", "content": atom.text}], label, parts=[(None, "user", atom.text)], plain=[atom]
             )
             self.play(data, asked, plan, True, None, self.floor, local="breaks off")
+            self.in_force.replace(before)
 
         @rule(data=st.data(), plan=steps, stream=st.booleans(), privacy=labels)
         def converse(self, data: Any, plan: list[str], stream: bool, privacy: str | None) -> None:

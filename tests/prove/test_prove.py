@@ -24,7 +24,7 @@ def test_not_one_canary_arrives_where_it_may_not():
     tally = prove(CASES)
     assert tally.cases >= CASES
     # What is not sent shows nothing: a good part of the requests has to arrive, some redacted, some after a reload.
-    assert tally.arrived > CASES / 10
+    assert tally.arrived > CASES / 20  # a remote that refused its key, or that failed, is left alone for a while
     assert tally.redacted > 0
     assert tally.reloads > 0
     assert tally.hedged > 0
