@@ -344,11 +344,16 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                 tags=() if harmless else tuple(data.draw(st.lists(st.sampled_from((*TAGS, "misspelt")), max_size=1))),
             )
             for _ in range(data.draw(st.integers(1, 4))):
+                # All is drawn whatever is known by now, for that depends on who was faster, and Hypothesis wants to be able to
+                # draw the same again.
                 role = data.draw(st.sampled_from(["user", "user", "assistant", "system"]))
                 kind = data.draw(st.sampled_from(kinds))
                 label = data.draw(st.none() | some_label)
+                which = data.draw(st.integers(0, 11))
+                words, umlaut = data.draw(st.sampled_from([LONG, LONG, SHORT])), data.draw(st.booleans())
+                in_parts, named = data.draw(st.integers(0, 3)) == 0, data.draw(st.integers(0, 4)) == 0
                 if kind in ("copy", "quoted", "object") and self.known:
-                    copy = data.draw(st.sampled_from(self.known))
+                    copy = self.known[which % len(self.known)]
                     asked.plain += copy.atoms
                     if kind == "object" and copy.message is not None:
                         asked.messages.append(copy.message)
@@ -360,18 +365,16 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                     asked.mails.append(atom)
                     text = f"I am {atom.text}, hello"
                 else:
-                    atom = self.aviary.breed(
-                        data.draw(st.sampled_from([LONG, LONG, SHORT])), umlaut=data.draw(st.booleans())
-                    )
+                    atom = self.aviary.breed(words, umlaut=umlaut)
                     asked.plain.append(atom)
                     text = atom.text
                 message: dict[str, Any] = {"role": role, "content": text}
-                if data.draw(st.integers(0, 3)) == 0:
+                if in_parts:
                     message["content"] = [{"type": "text", "text": piece} for piece in text.split(" ", 1)]
                     text = "\n".join(text.split(" ", 1))
                 if label is not None:
                     message["privacy"] = label
-                if data.draw(st.integers(0, 4)) == 0:
+                if named:
                     name = self.aviary.breed(SHORT)
                     asked.plain.append(name)
                     message["name"] = name.text
