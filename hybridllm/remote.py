@@ -49,7 +49,8 @@ class Remote:
 
     api_key_env: str | None = None
     """Environment variable that holds the key instead. It is read for each try, when a permit has opened the gate, and not
-    before: where nothing may go to the remote, it is never read."""
+    before: where nothing may go to the remote, it is never read. After a key was refused it is also read to see whether there is
+    another one."""
 
     zone: str = "cloud"
     """Zone of the policy that it lies in: ``cloud``, or ``site`` for a server that you run in the same building."""

@@ -59,7 +59,6 @@ class Signals:
         connectivity: What is known about the way there.
         offline: Whether the operator said that the remote must not be used.
         measured_by_program: Facts that the program measures itself.
-        local_queue_s: Gives the seconds that a new request would wait for others on the device; None where nobody knows.
 
     Attributes:
         latency: Estimates by place.
@@ -77,7 +76,6 @@ class Signals:
         *,
         offline: bool,
         measured_by_program: MeasuredByProgram | None = None,
-        local_queue_s: Callable[[], float | None] | None = None,
     ) -> None:
         self.latency = {LOCAL: Latency(), REMOTE: Latency()}
         self.device_latency = DeviceLatency()
@@ -86,7 +84,6 @@ class Signals:
         self._connectivity = connectivity
         self._offline = offline
         self._program = None if measured_by_program is None else ProgramFacts(measured_by_program)
-        self._local_queue_s = local_queue_s
         self._memory = _Reading(system_headroom_mib, _MEMORY_FRESH_S)
         self._accelerator = _Reading(accelerator_headroom_mib, _ACCELERATOR_FRESH_S)
 
@@ -147,7 +144,7 @@ class Signals:
 
     def _local_ttft_ms(self, prompt_tokens: int) -> float | None:
         """What this request's first token is expected to take on the device, the wait for others included."""
-        queue_s = 0.0 if self._local_queue_s is None else self._local_queue_s() or 0.0
+        queue_s = self._local.queue_s or 0.0
         expected_ms = self.device_latency.expected_ttft_ms(prompt_tokens, queue_s)
         if expected_ms is not None:
             return expected_ms

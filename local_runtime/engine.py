@@ -68,7 +68,7 @@ class Engine:
             max_sequences=self._runner.max_sequences,
             prefill_chunk_tokens=self._runner.prefill_chunk_tokens,
             max_waiting=max_waiting,
-            shortage=getattr(self._runner, "shortage", _no_shortage),  # not every runner watches over memory
+            shortage=self._runner.shortage,
         )
         self._capacity_tokens = self._runner.total_pages * self._runner.page_tokens
         self._sequence_ids = itertools.count()
@@ -155,7 +155,7 @@ class Engine:
             refused_total=self._scheduler.refused_total,
             evicted_total=self._scheduler.evicted_total,
             queue_wait_s=self._scheduler.queue_wait_s,
-            headroom_mib=getattr(self._runner, "headroom_mib", None),
+            headroom_mib=self._runner.headroom_mib,
         )
 
     def close(self) -> None:
@@ -368,10 +368,6 @@ class Engine:
         if generation.in_runner:
             generation.in_runner = False
             self._runner.remove_sequence(generation.sequence.sequence_id)
-
-
-def _no_shortage(pages: int) -> None:
-    return None
 
 
 def as_runtime_error(error: Exception) -> LocalRuntimeError:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from local_runtime.errors import OutOfMemoryError
     from local_runtime.options import ModelInfo, SamplingOptions
     from local_runtime.tokenizer import ChatTokenizer
 
@@ -55,6 +56,13 @@ class Runner(Protocol):
 
     def available_pages(self) -> int:
         """Pages that hold nothing."""
+
+    def shortage(self, pages: int) -> OutOfMemoryError | None:
+        """What to tell if there is no memory for so many pages in all, those in use among them; None if there is."""
+
+    @property
+    def headroom_mib(self) -> float | None:
+        """MiB that the process can still take; None where nobody watches that."""
 
     def close(self) -> None:
         """Free the device's memory; nothing may be called afterwards."""

@@ -86,6 +86,10 @@ _PARENT_CHECK_S = 1.0
 
 def load_model(options: LoadOptions, on_progress: Callable[[Progress], None]) -> Model:
     """Load a real model; imports everything heavy."""
+    from local_runtime.memory import system_headroom_mib
+    from local_runtime.memory_plan import require_room_for_libraries
+
+    require_room_for_libraries(system_headroom_mib())  # before the import that would be killed
     from local_runtime.loader import load
 
     return load(options, on_progress)

@@ -145,6 +145,11 @@ class Backend(ABC):
         """Whether it can go on with an answer that another place has begun."""
         return False
 
+    @property
+    def queue_s(self) -> float | None:
+        """Seconds that a request which came now would wait for others, about; None where nobody knows."""
+        return None
+
     async def start(self) -> None:
         """Make ready to answer; called before every attempt, so it must be quick when there is nothing to do."""
         return

@@ -32,6 +32,9 @@ __all__ = ["LocalBackend", "from_local_error"]
 
 _T = TypeVar("_T")
 
+_NEWEST_SHARE = 0.2
+"""What the newest answer counts in the usual time of an answer."""
+
 _CLASSES: dict[str, type[HybridLLMError]] = {
     "checkpoint": ModelError,
     "unsupported_model": ModelError,
@@ -103,9 +106,12 @@ class LocalBackend(Backend):
         except LocalRuntimeError as error:
             raise from_local_error(error) from None
         self._model = model
+        self._max_sequences = max_sequences
         self._engine: LocalEngine = LocalEngine(options, on_progress=on_progress, in_process=in_process)
         self._info: ModelInfo | None = None
         self._starting: asyncio.Future[ModelInfo] | None = None
+        self._open = 0
+        self._service_s: float | None = None
 
     @property
     def model(self) -> str:
@@ -131,6 +137,21 @@ class LocalBackend(Backend):
     def continues(self) -> bool:
         """The engine goes on with an answer that another place has begun."""
         return True
+
+    @property
+    def queue_s(self) -> float | None:
+        """The place in the queue times the usual time of an answer, over how many are generated at a time.
+
+        Told from the answers that went through here, so that deciding asks nobody; None while no answer has ended yet.
+        """
+        ahead = self._open - self._max_sequences + 1
+        if ahead <= 0:
+            return 0.0
+        return None if self._service_s is None else self._service_s * ahead / self._max_sequences
+
+    def _note_service(self, service_s: float) -> None:
+        past_s = self._service_s
+        self._service_s = service_s if past_s is None else past_s + _NEWEST_SHARE * (service_s - past_s)
 
     @property
     def info(self) -> ModelInfo | None:
@@ -196,7 +217,8 @@ class LocalBackend(Backend):
             handle = self._engine.submit(_generate_request(call), receive)
         except LocalRuntimeError as error:
             _raise_mapped(error)
-        over, tokens = False, 0
+        over, tokens, began_s = False, 0, loop.time()
+        self._open += 1
         try:
             while True:
                 event = await events.get()
@@ -211,6 +233,7 @@ class LocalBackend(Backend):
                     _raise_mapped(event.error)
                 if event.reason == "cancelled":
                     raise Cancelled("The answer was stopped by the engine.", "Ask again.")
+                self._note_service(max(0.0, loop.time() - began_s - event.timings.queue_s))
                 usage = event.usage
                 prompt_tokens = usage.prompt_tokens + usage.begun_tokens
                 yield Finished(
@@ -227,6 +250,7 @@ class LocalBackend(Backend):
                 )
                 return
         finally:
+            self._open -= 1
             if not over:
                 handle.cancel()
 

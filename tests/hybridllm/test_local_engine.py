@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 
 import psutil
@@ -103,6 +104,27 @@ def test_closing_a_stream_frees_its_pages(client):
         client.chat.completions.create(messages=HELLO, max_tokens=200, deadline_s=0.001)
     wait_until(lambda: client.engine_stats().running == 0)
     assert client.engine_stats().pages_free == free
+
+
+def test_the_wait_for_others_is_part_of_the_expected_first_token(folders):
+    checkpoint, cache = folders
+    asked = {"messages": HELLO, "temperature": 0, "max_tokens": 200}
+    with HybridClient(checkpoint, quant="f32", cache_dir=cache, context_tokens=256, max_sequences=1) as client:
+        list(client.chat.completions.create(**asked, stream=True))
+        alone_ms = client.explain(messages=HELLO).facts.local_ttft_ms
+        streams = [client.chat.completions.create(**asked, stream=True) for _ in range(2)]
+        first = [next(streams[0]), next(streams[0])]
+        waiting = threading.Thread(target=lambda: list(streams[1]))
+        waiting.start()
+        queued_ms = alone_ms
+        deadline = time.monotonic() + 30
+        while queued_ms <= alone_ms and time.monotonic() < deadline:
+            queued_ms = client.explain(messages=HELLO).facts.local_ttft_ms
+        streams[0].close()
+        waiting.join()
+        assert first
+        assert queued_ms > alone_ms
+        assert client.explain(messages=HELLO).facts.local_ttft_ms < queued_ms
 
 
 def test_cancelling_the_bundled_models_answers_frees_every_page():

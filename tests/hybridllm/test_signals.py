@@ -111,7 +111,13 @@ def test_facts_come_from_what_was_read():
 
 def test_the_devices_first_token_is_this_requests_own():
     waiting_s = [None]
-    signals = Signals(ScriptedBackend([]), None, Connectivity(), offline=False, local_queue_s=lambda: waiting_s[0])
+
+    class Queued(ScriptedBackend):
+        @property
+        def queue_s(self):
+            return waiting_s[0]
+
+    signals = Signals(Queued([]), None, Connectivity(), offline=False)
     assert signals.facts(labelled()).local_ttft_ms is None
     signals.latency["local"].note_first_token(700)
     waiting_s[0] = 2.0

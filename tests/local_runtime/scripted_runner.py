@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from local_runtime.errors import CheckpointError
+from local_runtime.errors import CheckpointError, OutOfMemoryError
 from local_runtime.options import ModelInfo, Progress, SamplingOptions
 
 if TYPE_CHECKING:
@@ -140,6 +140,13 @@ class ScriptedRunner:
 
     def available_pages(self) -> int:
         return self.total_pages - sum(self._pages(len(tokens)) for tokens in self.sequences.values())
+
+    def shortage(self, pages: int) -> OutOfMemoryError | None:
+        return None
+
+    @property
+    def headroom_mib(self) -> float | None:
+        return None
 
     def add_sequence(self, sequence_id: int) -> None:
         assert not self.closed

@@ -1,4 +1,4 @@
-"""The commands and the snippet of docs/server.md run, its unit is understood, and what it names exists."""
+"""The commands and the snippet of docs/server.md and of the README run, its unit is understood, and what it names exists."""
 
 import json
 import re
@@ -53,6 +53,18 @@ def test_the_commands_do_what_they_should(server):
     assert '"label":"public"' in streamed
     assert '{"ready":true}' in status
     assert "hybridllm_requests_total" in status
+
+
+@pytest.mark.skipif(shutil.which("curl") is None or shutil.which("bash") is None, reason="needs curl and a shell")
+def test_the_readmes_command_does_too(server):
+    (text,) = [block.text for block in blocks_of(page_named("README.md")) if block.language == "bash"]
+    done = subprocess.run(
+        ["bash", "-euc", text.replace(SHOWN, server.url)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    answer = json.loads(done.stdout)
+    assert answer["choices"][0]["message"]["content"] == "We open at nine."
+    assert (answer["route"]["served_by"], answer["route"]["label"]) == ("local", "public")
 
 
 def test_the_snippet_prints_what_it_says(server, capsys):
