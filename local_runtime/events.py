@@ -13,9 +13,22 @@ from local_runtime.content import CONTENT, hides_content
 if TYPE_CHECKING:
     from local_runtime.errors import LocalRuntimeError
 
-__all__ = ["EngineState", "EngineStats", "Event", "Failed", "FinishReason", "Finished", "TextDelta", "Timings", "Usage"]
+__all__ = [
+    "EngineState",
+    "EngineStats",
+    "Event",
+    "Failed",
+    "FinishReason",
+    "Finished",
+    "LikelyToken",
+    "TextDelta",
+    "Timings",
+    "TokenLogprob",
+    "ToolCallDelta",
+    "Usage",
+]
 
-FinishReason = Literal["stop", "length", "cancelled"]
+FinishReason = Literal["stop", "length", "tool_calls", "cancelled"]
 EngineState = Literal["stopped", "loading", "ready", "restarting", "failed"]
 
 
@@ -55,6 +68,55 @@ class Timings:
 
 @hides_content
 @dataclass(frozen=True, slots=True)
+class LikelyToken:
+    """A token that could have come at a place.
+
+    Attributes:
+        token: What it comes to as text; bytes that are no UTF-8 alone become U+FFFD.
+        id: Its id.
+        logprob: Natural logarithm of its probability under the model's own distribution: before temperature, penalties and
+            truncation.
+        bytes: What it stands for.
+    """
+
+    token: str = field(metadata=CONTENT)
+    id: int = field(metadata=CONTENT)
+    logprob: float
+    bytes: list[int] = field(default_factory=list, metadata=CONTENT)
+
+
+@hides_content
+@dataclass(frozen=True, slots=True)
+class TokenLogprob(LikelyToken):
+    """A token that did come, and the likeliest ones at its place.
+
+    Attributes:
+        top: The likeliest tokens, likeliest first; as many as were asked for.
+    """
+
+    top: list[LikelyToken] = field(default_factory=list, metadata=CONTENT)
+
+
+@hides_content
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A further piece of a call of a tool.
+
+    Attributes:
+        index: Which call of the answer, from 0.
+        id: Name of the call; in its first piece only.
+        name: The tool's name; in its first piece only.
+        arguments: Text to append to the arguments, which are a JSON object when the call is whole.
+    """
+
+    index: int
+    id: str = ""
+    name: str = field(default="", metadata=CONTENT)
+    arguments: str = field(default="", metadata=CONTENT)
+
+
+@hides_content
+@dataclass(frozen=True, slots=True)
 class TextDelta:
     """A further piece of the answer.
 
@@ -64,27 +126,36 @@ class TextDelta:
         tokens: How many tokens were generated since the last delta.
         ids: These tokens. The text of all deltas so far is what all their tokens so far come to, so that another engine
             with the same model can go on exactly here (``GenerateRequest.answer_begun_ids``).
+        reasoning: Text to append to what the model thinks before it answers.
+        tool_calls: Pieces of calls of tools.
+        logprobs: Of each of these tokens, if they were asked for.
     """
 
     text: str = field(metadata=CONTENT)
     tokens: int
     ids: list[int] = field(default_factory=list, metadata=CONTENT)
+    reasoning: str = field(default="", metadata=CONTENT)
+    tool_calls: list[ToolCallDelta] = field(default_factory=list, metadata=CONTENT)
+    logprobs: list[TokenLogprob] = field(default_factory=list, metadata=CONTENT)
 
 
+@hides_content
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The last event of an answer that ended well.
 
     Attributes:
-        reason: ``"stop"`` (end-of-sequence token or stop string), ``"length"`` (max_tokens or the end of the context)
-            or ``"cancelled"``.
+        reason: ``"stop"`` (end-of-sequence token, stop string or stop token), ``"tool_calls"`` (the same, and the answer calls
+            tools), ``"length"`` (max_tokens or the end of the context) or ``"cancelled"``.
         usage: Tokens of the prompt and the answer.
         timings: Where the time went.
+        prompt_logprobs: Of every token of the prompt but the first, if they were asked for.
     """
 
     reason: FinishReason
     usage: Usage = field(default_factory=Usage)
     timings: Timings = field(default_factory=Timings)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list, metadata=CONTENT)
 
 
 @dataclass(frozen=True, slots=True)

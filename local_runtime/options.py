@@ -17,6 +17,8 @@ from local_runtime.kernels.limits import MAX_SEQUENCES
 
 __all__ = [
     "GenerateRequest",
+    "Grammar",
+    "GrammarKind",
     "LoadOptions",
     "ModelInfo",
     "Progress",
@@ -27,8 +29,12 @@ __all__ = [
 ]
 
 Quantization = Literal["auto", "q4", "f16", "f32"]
+GrammarKind = Literal["json_schema", "json_object", "lark", "regex"]
+ToolChoice = Literal["none", "auto", "required"]
 ProgressStage = Literal["resolve", "convert", "compile", "load", "ready"]
 
+_MOST_LOGPROBS = 20
+_MOST_LOGIT_BIAS = 100.0
 _MIN_SEED, _MAX_SEED = -(2**63), 2**64 - 1
 
 
@@ -72,6 +78,8 @@ class LoadOptions:
         cache_dir: Where compiled models and converted weights are kept; None takes the platform's cache folder.
         max_waiting: How many requests may wait; a further one is refused with ``OverloadedError``.
         memory_mib: The most memory in MiB for weights, key-value cache and workspace together; None takes what is free.
+        prefix_cache: Keep the keys and values of prompts and answers for requests that begin in the same way.
+        speculate: Guess the next tokens from what was said before, where that pays; greedy answers stay the same.
 
     Raises:
         InvalidRequestError: A field has the wrong type or is out of range.
@@ -86,6 +94,8 @@ class LoadOptions:
     cache_dir: str | None = None
     max_waiting: int = 32
     memory_mib: int | None = None
+    prefix_cache: bool = True
+    speculate: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model.strip():
@@ -104,6 +114,9 @@ class LoadOptions:
             _check_int("memory_mib", self.memory_mib, 1, "a whole number of at least 1 MiB")
         if self.cache_dir is not None and (not isinstance(self.cache_dir, str) or not self.cache_dir):
             raise _fail("cache_dir", self.cache_dir, "a folder's path")
+        for name in ("prefix_cache", "speculate"):
+            if not isinstance(getattr(self, name), bool):
+                raise _fail(name, getattr(self, name), "True or False")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +224,31 @@ class SamplingOptions:
 
 @hides_content
 @dataclass(frozen=True, slots=True)
+class Grammar:
+    """What the text of an answer must be.
+
+    Attributes:
+        kind: ``"json_schema"`` (every answer is a JSON document that the schema allows), ``"json_object"`` (any JSON object),
+            ``"lark"`` or ``"regex"``.
+        text: The schema as JSON, the grammar in llguidance's dialect of Lark, or the regular expression; empty for
+            ``"json_object"``.
+
+    Raises:
+        InvalidRequestError: A field has the wrong type.
+    """
+
+    kind: GrammarKind
+    text: str = field(default="", metadata=CONTENT)
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(GrammarKind):
+            raise _fail("grammar.kind", self.kind, "one of " + ", ".join(get_args(GrammarKind)))
+        if not isinstance(self.text, str) or bool(self.text) != (self.kind != "json_object"):
+            raise _fail("grammar.text", self.text, "a schema or grammar, and empty for json_object", content=True)
+
+
+@hides_content
+@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One answer to generate.
 
@@ -229,6 +267,16 @@ class GenerateRequest:
             some: the answer goes on exactly as it would have; they count as generated, and what they come to is not given out
             again.
         conversation: Name of the conversation that it belongs to; those that wait take turns by it.
+        min_tokens: No end-of-sequence token, stop string or stop token ends the answer before it has so many tokens.
+        stop_token_ids: Tokens that end the answer as an end-of-sequence token does.
+        logit_bias: Added to the logits of tokens before anything else; ids as decimal strings, -100 forbids a token, 100 all others.
+        logprobs: Tell the log probability of every token and of so many likelier ones (0 to 20); None tells nothing.
+        prompt_logprobs: The same for the prompt's own tokens.
+        grammar: What the text of the answer must be; None leaves it free.
+        tools: Functions that the model may call, in OpenAI's shape; the chat template writes them into the prompt.
+        tool_choice: Whether the answer may (``"auto"``), must (``"required"``) or must not (``"none"``) be calls of tools.
+        callable_tools: Names of the tools that ``"required"`` allows; empty allows all.
+        parallel_tool_calls: Whether one answer may call several tools.
 
     Raises:
         InvalidRequestError: A field has the wrong type or is out of range; the message names it with its index.
@@ -244,6 +292,16 @@ class GenerateRequest:
     answer_begun: str = field(default="", metadata=CONTENT)
     answer_begun_ids: list[int] | None = field(default=None, metadata=CONTENT)
     conversation: str = field(default="", metadata=CONTENT)
+    min_tokens: int = 0
+    stop_token_ids: tuple[int, ...] = ()
+    logit_bias: dict[str, float] = field(default_factory=dict)
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    grammar: Grammar | None = field(default=None, metadata=CONTENT)
+    tools: list[dict[str, Any]] = field(default_factory=list, metadata=CONTENT)
+    tool_choice: ToolChoice = "auto"
+    callable_tools: tuple[str, ...] = field(default=(), metadata=CONTENT)
+    parallel_tool_calls: bool = True
 
     def __post_init__(self) -> None:
         check_messages(self.messages, may_be_empty=self.raw_token_ids is not None)
@@ -269,6 +327,45 @@ class GenerateRequest:
             raise _fail("answer_begun", self.answer_begun, "a string", content=True)
         if not isinstance(self.conversation, str):
             raise _fail("conversation", self.conversation, "a string")
+        self._check_limits()
+        self._check_tools()
+
+    def _check_limits(self) -> None:
+        _check_int("min_tokens", self.min_tokens, 0, "a whole number of at least 0")
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise _fail("min_tokens", self.min_tokens, f"at most max_tokens ({self.max_tokens})")
+        if not isinstance(self.stop_token_ids, tuple) or not all(_is_int(t) and t >= 0 for t in self.stop_token_ids):
+            raise _fail("stop_token_ids", self.stop_token_ids, "a tuple of token ids")
+        if not isinstance(self.logit_bias, dict):
+            raise _fail("logit_bias", self.logit_bias, "a mapping from token ids to numbers")
+        for token, bias in self.logit_bias.items():
+            if not isinstance(token, str) or not token.isascii() or not token.isdecimal():
+                raise _fail("logit_bias", self.logit_bias, "a mapping whose keys are token ids as decimal strings")
+            _check_number(
+                f"logit_bias[{token[:20]}]", bias, -_MOST_LOGIT_BIAS, _MOST_LOGIT_BIAS, "a number from -100 to 100"
+            )
+        for name in ("logprobs", "prompt_logprobs"):
+            value = getattr(self, name)
+            if value is not None:
+                _check_int(name, value, 0, f"a whole number from 0 to {_MOST_LOGPROBS}, or None", _MOST_LOGPROBS)
+        if self.grammar is not None and not isinstance(self.grammar, Grammar):
+            raise _fail("grammar", self.grammar, "a Grammar", content=True)
+
+    def _check_tools(self) -> None:
+        if not isinstance(self.tools, list) or not all(isinstance(tool, dict) for tool in self.tools):
+            raise _fail("tools", self.tools, "a list of mappings", content=True)
+        if self.tool_choice not in get_args(ToolChoice):
+            raise _fail("tool_choice", self.tool_choice, "one of " + ", ".join(get_args(ToolChoice)))
+        if not isinstance(self.callable_tools, tuple) or not all(isinstance(n, str) for n in self.callable_tools):
+            raise _fail("callable_tools", self.callable_tools, "a tuple of names", content=True)
+        if self.tool_choice == "required" and not self.tools:
+            raise InvalidRequestError("tool_choice is required, but there are no tools.", "Give tools.")
+        if not isinstance(self.parallel_tool_calls, bool):
+            raise _fail("parallel_tool_calls", self.parallel_tool_calls, "True or False")
+        if self.grammar is not None and self.tools and self.tool_choice == "required":
+            raise InvalidRequestError(
+                "grammar and tool_choice required both say what the answer must be.", "Give one of them."
+            )
 
 
 def check_messages(messages: object, *, may_be_empty: bool = False) -> None:

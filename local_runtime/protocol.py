@@ -18,7 +18,14 @@ from typing import Any, ClassVar, TypeAlias, TypeVar, get_args
 # The annotations below are read at run time: they are the schema that incoming frames are checked against.
 from local_runtime.content import CONTENT, hides_content
 from local_runtime.errors import LocalRuntimeError, ProtocolError, error_from_code
-from local_runtime.events import EngineStats, FinishReason, Timings, Usage  # noqa: TC001 - read at run time
+from local_runtime.events import (  # noqa: TC001 - read at run time
+    EngineStats,
+    FinishReason,
+    Timings,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+)
 from local_runtime.options import GenerateRequest, LoadOptions, ModelInfo, Progress  # noqa: TC001 - read at run time
 from local_runtime.wire import MAX_FRAME_BYTES, build, checked_length, read_frame, write_frame
 
@@ -41,7 +48,10 @@ __all__ = [
     "PromptTokensReply",
     "ReadyReply",
     "Reply",
+    "RestoreState",
+    "SaveState",
     "Shutdown",
+    "StateReply",
     "Stats",
     "StatsReply",
     "check_version",
@@ -52,7 +62,7 @@ __all__ = [
     "write_frame",
 ]
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 
 
 # ---- commands: application → engine ----
@@ -109,6 +119,29 @@ class CountPromptTokens:
     id: int
     messages: list[dict[str, Any]] = field(metadata=CONTENT)
     chat_template_kwargs: dict[str, Any] = field(default_factory=dict, metadata=CONTENT)
+    tools: list[dict[str, Any]] = field(default_factory=list, metadata=CONTENT)
+
+
+@hides_content
+@dataclass(frozen=True, slots=True)
+class SaveState:
+    """Write the keys and values of a conversation's prompt into a file; answered by ``state`` or ``failed``."""
+
+    type: ClassVar[str] = "save_state"
+    id: int
+    path: str
+    messages: list[dict[str, Any]] = field(metadata=CONTENT)
+    chat_template_kwargs: dict[str, Any] = field(default_factory=dict, metadata=CONTENT)
+    tools: list[dict[str, Any]] = field(default_factory=list, metadata=CONTENT)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreState:
+    """Read such a file into the prefix cache; answered by ``state`` or ``failed``."""
+
+    type: ClassVar[str] = "restore_state"
+    id: int
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +159,9 @@ class Shutdown:
     type: ClassVar[str] = "shutdown"
 
 
-Command: TypeAlias = Hello | Load | Generate | Cancel | Stats | CountPromptTokens | Ping | Shutdown
+Command: TypeAlias = (
+    Hello | Load | Generate | Cancel | Stats | CountPromptTokens | SaveState | RestoreState | Ping | Shutdown
+)
 
 
 # ---- replies: engine → application ----
@@ -170,8 +205,12 @@ class DeltaReply:
     tokens: int
     ids: list[int] = field(default_factory=list, metadata=CONTENT)
     """The tokens since the last delta; with them another worker can go on exactly here."""
+    reasoning: str = field(default="", metadata=CONTENT)
+    tool_calls: list[ToolCallDelta] = field(default_factory=list, metadata=CONTENT)
+    logprobs: list[TokenLogprob] = field(default_factory=list, metadata=CONTENT)
 
 
+@hides_content
 @dataclass(frozen=True, slots=True)
 class FinishedReply:
     """The end of an answer that went well."""
@@ -181,6 +220,7 @@ class FinishedReply:
     reason: FinishReason
     usage: Usage
     timings: Timings
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list, metadata=CONTENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +277,23 @@ class PromptTokensReply:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class StateReply:
+    """A state was written or read.
+
+    Attributes:
+        tokens: Tokens whose keys and values it has.
+        bytes: Size of the file.
+        took_s: Seconds that it took.
+    """
+
+    type: ClassVar[str] = "state"
+    id: int
+    tokens: int
+    bytes: int
+    took_s: float
+
+
 Reply: TypeAlias = (
     HelloReply
     | ProgressReply
@@ -247,6 +304,7 @@ Reply: TypeAlias = (
     | StatsReply
     | PromptTokensReply
     | PongReply
+    | StateReply
 )
 
 _COMMANDS: dict[str, type[Command]] = {cls.type: cls for cls in get_args(Command)}

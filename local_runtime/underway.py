@@ -111,11 +111,11 @@ class Answer(Underway):
             self._exact = False
         elif reply.text:
             self._flushed = True
-        return TextDelta(reply.text, reply.tokens, reply.ids)
+        return TextDelta(reply.text, reply.tokens, reply.ids, reply.reasoning, reply.tool_calls, reply.logprobs)
 
     def finish(self, reply: FinishedReply) -> Finished:
         """The last event of an answer that has come to its end."""
-        return Finished(reply.reason, reply.usage, self._timings(reply.timings))
+        return Finished(reply.reason, reply.usage, self._timings(reply.timings), reply.prompt_logprobs)
 
     def fail(self, error: LocalRuntimeError) -> Failed:
         """The last event of an answer that comes to no end."""

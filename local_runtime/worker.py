@@ -252,10 +252,20 @@ class Worker:
 
     def _send_event(self, request_id: int, event: Event) -> None:
         match event:
-            case TextDelta(text=text, tokens=tokens, ids=ids):
-                self._send(DeltaReply(request_id, text, tokens, ids))
-            case Finished(reason=reason, usage=usage, timings=timings):
-                self._send(FinishedReply(request_id, reason, usage, timings))
+            case TextDelta():
+                self._send(
+                    DeltaReply(
+                        request_id,
+                        event.text,
+                        event.tokens,
+                        event.ids,
+                        event.reasoning,
+                        event.tool_calls,
+                        event.logprobs,
+                    )
+                )
+            case Finished():
+                self._send(FinishedReply(request_id, event.reason, event.usage, event.timings, event.prompt_logprobs))
             case Failed(error=error):
                 self._send_failure(request_id, error)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Backend", "BackendCall", "BackendEvent", "ContentDelta", "FinishReason", "Finished", "Ledger"]
 
-FinishReason = Literal["stop", "length", "content_filter"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 """Why an answer ended."""
 
 

@@ -22,8 +22,8 @@ class Choice(Model):
     message: ChatCompletionMessage
     """The answer."""
 
-    finish_reason: Literal["stop", "length", "content_filter"]
-    """``stop``: ended by itself or at a stop string; ``length``: token limit; ``content_filter``: withheld."""
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
+    """``stop``: ended by itself or at a stop; ``tool_calls``: it calls tools; ``length``: token limit; ``content_filter``: withheld."""
 
     logprobs: None = None
     """Always None: log probabilities are not supported."""

@@ -34,7 +34,7 @@ class ChunkChoice(Model):
     delta: ChoiceDelta
     """What is added."""
 
-    finish_reason: Literal["stop", "length", "content_filter"] | None = None
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"] | None = None
     """Set in the last piece that belongs to the choice, None before."""
 
     logprobs: None = None
