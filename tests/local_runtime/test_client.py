@@ -430,7 +430,8 @@ def test_a_thousand_quick_requests_leak_nothing(make: Make) -> None:
         pending.append(receiver)
     for receiver in pending:
         assert isinstance(receiver.end(60), Finished)
-    assert resources() == before
+    after = resources()  # fewer than before where a thread of an earlier test ended meanwhile
+    assert all(now <= then for now, then in zip(after, before, strict=True)), (after, before)
     assert engine.stats().pages_free == engine.stats().pages_total
     assert engine.stats().requests_total <= 1001
 

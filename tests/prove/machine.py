@@ -279,6 +279,25 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
             self.play(data, asked, plan, True, None, self.floor, local="breaks off")
             self.in_force.replace(before)
 
+        @rule(data=st.data(), plan=steps, stream=st.booleans())
+        def ask_with_an_address(self, data: Any, plan: list[str], stream: bool) -> None:
+            """What a detector alone found may leave, but only as a placeholder."""
+            before = self.in_force.current
+            self.in_force.replace(
+                parse_policy(
+                    f"version: 1\nname: redacting\nlabels: {{order: [{', '.join(ORDER)}], unlabeled: {ORDER[-1]}}}\n"
+                    f"zones: {{cloud: {ORDER[0]}, site: {ORDER[0]}}}\ndetectors: [{{name: email, label: {ORDER[1]}}}]\n"
+                    "breaker: {failures: 100, open_s: 0.01}\n"
+                    "rules:\n  - {name: redacting, when: {detected: email}, route: [remote, local], redact: [email]}\n"
+                    "default: [local]\n"
+                )
+            )
+            mail = self.aviary.mail()
+            text = f"I am {mail.text}, hello"
+            asked = Asked([{"role": "user", "content": text}], ORDER[0], parts=[(None, "user", text)], mails=[mail])
+            self.play(data, asked, plan, stream, None, self.floor)
+            self.in_force.replace(before)
+
         @rule(data=st.data(), plan=steps, stream=st.booleans(), privacy=labels)
         def converse(self, data: Any, plan: list[str], stream: bool, privacy: str | None) -> None:
             atom = self.aviary.breed(LONG)
