@@ -21,8 +21,8 @@ from hybridllm.errors import BadRequest, Cancelled, HybridLLMError, PrivacyViola
 from hybridllm.explanation import Explanation
 from hybridllm.health import Health
 from hybridllm.hedging import HedgeBudget
-from hybridllm.label_memory import RUN_CHARACTERS, LabelMemory
-from hybridllm.labels import call_label, checked_tags
+from hybridllm.label_memory import LabelMemory
+from hybridllm.labels import call_label, checked_tags, remember_answer, remember_labelled
 from hybridllm.policy import load_policy
 from hybridllm.policy_file import PolicyFile
 from hybridllm.policy_in_force import PolicyInForce
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from hybridllm.backends.base import Backend
+    from hybridllm.backends.local import LocalBackend
     from hybridllm.conversation import AsyncConversation, Dialogue
     from hybridllm.health import Observer
     from hybridllm.permits import Permit
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from hybridllm.remote import Remote
     from hybridllm.remote_watch import RemoteWatch
     from hybridllm.request_fields import RequestFields
-    from local_runtime.events import EngineStats
+    from local_runtime.events import EngineStats, StateKept
     from local_runtime.options import ModelInfo, Progress
     from policies import Facts
 
@@ -76,6 +77,8 @@ class AsyncHybridClient:
         max_waiting: How many may wait; one more is refused with ``Overloaded``.
         memory_mib: The most memory in MiB that the engine may take; None for what is free.
         cache_dir: Where compiled models are kept; None for the user's cache folder.
+        saved_state: File of ``save_state`` that is restored whenever the engine's process starts; where it cannot be used, the log
+            says so, and prompts are computed as usual.
         offline: Never contact the remote, not even to see whether it is there.
         privacy_floor: A label that every request has at least.
         label_memory_s: How long the label of an answer is remembered, so that a copy of it in a later request has it too.
@@ -107,6 +110,7 @@ class AsyncHybridClient:
         max_waiting: int = 32,
         memory_mib: int | None = None,
         cache_dir: str | Path | None = None,
+        saved_state: str | Path | None = None,
         offline: bool = False,
         privacy_floor: str | None = None,
         label_memory_s: float = 3600.0,
@@ -142,6 +146,7 @@ class AsyncHybridClient:
                 max_waiting=max_waiting,
                 memory_mib=memory_mib,
                 cache_dir=None if cache_dir is None else str(cache_dir),
+                saved_state=None if saved_state is None else str(saved_state),
                 on_progress=on_progress,
                 in_process=in_process,
             )
@@ -279,6 +284,55 @@ class AsyncHybridClient:
         self._check_open()
         await self._backends[LOCAL].start()
         return self.model_info
+
+    @content_free
+    async def save_state(
+        self,
+        path: str | Path,
+        *,
+        messages: object,
+        tools: object = None,
+        chat_template_kwargs: object = None,
+    ) -> StateKept:
+        """Compute what all conversations that begin with ``messages`` have in common, and write what the device's model keeps of it.
+
+        Requests that begin so need not compute it again: now, after a crash of the engine's process, and where the file is
+        restored. It holds the content of the messages; only its owner can read it.
+
+        Args:
+            path: The file; what is there is replaced.
+            messages: The beginning, such as a system message, in OpenAI's shape.
+            tools: The tools that go with it, if the requests will have any.
+            chat_template_kwargs: The variables of the chat template that go with it.
+
+        Raises:
+            BadRequest: The messages are not usable, or the file cannot be written.
+            ModelError: The model cannot be loaded.
+            EngineError: The engine's process died, or has no room for it.
+        """
+        fields = {"tools": tools, "chat_template_kwargs": chat_template_kwargs}
+        request = ChatRequest.parse(messages, **{name: value for name, value in fields.items() if value is not None})
+        return await self._engine_of_its_own().save_state(str(path), request)
+
+    @content_free
+    async def restore_state(self, path: str | Path) -> StateKept:
+        """Read a file of ``save_state``; also in every further process of the engine.
+
+        Raises:
+            BadRequest: The file is missing, damaged, or not of this model as it is loaded now.
+            ModelError: The model cannot be loaded.
+            EngineError: The engine's process died, or has no room for it.
+        """
+        return await self._engine_of_its_own().restore_state(str(path))
+
+    def _engine_of_its_own(self) -> LocalBackend:
+        from hybridllm.backends.local import LocalBackend
+
+        self._check_open()
+        local = self._backends[LOCAL]
+        if not isinstance(local, LocalBackend):
+            raise BadRequest("local is a place of your own, which keeps no states.", "Leave local out.", field="local")
+        return local
 
     @content_free
     async def engine_stats(self) -> EngineStats | None:
@@ -440,14 +494,8 @@ class AsyncHybridClient:
 
     def _remember_messages(self, labelled: Labelled) -> None:
         """What is labelled in a request is sensitive from now on, whatever becomes of the request."""
-        labels = labelled.policy.labels
         said_for_all = call_label(labelled.policy, labelled.privacy, labelled.tags)
-        for message in labelled.request.messages:
-            label = message.privacy
-            if label is None and message.role == "user" and len(message.text) >= RUN_CHARACTERS:
-                label = said_for_all
-            if label is not None:
-                self._memory.remember(message.text, label, labels)
+        remember_labelled(self._memory, labelled.policy, labelled.request, said_for_all)
 
     def _catch_up(self) -> None:
         """Remember what was given out of answers that are not whole yet: it could be in the next request already."""
@@ -455,10 +503,10 @@ class AsyncHybridClient:
             if run.over:
                 self._open.pop(run, None)
                 continue
-            text, label = run.given_out()
-            if text:
+            texts, label = run.given_out()
+            if texts:
                 labels = run.policy.labels
-                self._memory.remember(text, label, labels)
+                remember_answer(self._memory, texts, label, labels)
                 if dialogue is not None:
                     dialogue.floor = labels.join(dialogue.floor or labels.order[0], label)
 
@@ -475,9 +523,7 @@ class AsyncHybridClient:
     def _note_end(self, dialogue: Dialogue | None, ended: Ended) -> None:
         """Remember how sensitive an answer is, so that its label comes back with it, and write the request down."""
         labelled = ended.assessment.labelled
-        for text in (ended.text, ended.void):
-            if text:
-                self._memory.remember(text, ended.label, labelled.policy.labels)
+        remember_answer(self._memory, ended.texts(), ended.label, labelled.policy.labels)
         if dialogue is not None:
             dialogue.add(labelled.request, ended)
         self._records.note_end(ended)

@@ -24,13 +24,13 @@ from hybridllm.errors import (
     RedactionFailed,
     RemoteError,
 )
-from hybridllm.redaction import Restorer
+from hybridllm.restored_answer import AnswerRestorer
 from hybridllm.types.completion_usage import CompletionUsage
 from hybridllm.types.route import Attempt
 from policies import LOCAL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from hybridllm.backends.base import Backend, BackendCall, BackendEvent
     from hybridllm.latency import DeviceLatency, Latency
@@ -94,9 +94,9 @@ class Clock:
             DeadlineExceeded: The deadline has passed.
             TimeoutError: The earlier end has passed.
         """
-        ends = [end for end in (self.deadline_s, until_s) if end is not None]
-        if not ends:
+        if self.deadline_s is None and until_s is None:
             return await step
+        ends = [end for end in (self.deadline_s, until_s) if end is not None]
         try:
             async with asyncio.timeout(min(ends) - time.monotonic()) as limit:
                 return await step
@@ -126,7 +126,8 @@ class AttemptRun:
         latency: Where to note how fast the place was.
         on_device: Where to note what a first token costs there; None for a place elsewhere.
         redaction: Gives the request as this place may see it; None where it may see all of it.
-        first_by_s: When the first piece has to be there, so that somebody else can still answer; None for the deadline.
+        first_by_s: When the first piece has to be there that is no thought, so that somebody else can still answer; None for the
+            deadline.
         whole_by_s: When all of it has to be there, for the same reason.
 
     Attributes:
@@ -134,7 +135,7 @@ class AttemptRun:
         ledger: What it cost so far.
         model: The model that answers.
         tokens: Tokens that came.
-        first_token_s: When the first one came, on the clock of ``time.monotonic``; None before.
+        first_token_s: When the first one came, a thought too, on the clock of ``time.monotonic``; None before.
         last_token_s: When the last one came.
         finished: How it ended; None before, and where it did not.
         restorer: Puts originals back into a redacted request's answer; None elsewhere.
@@ -162,7 +163,7 @@ class AttemptRun:
         self.first_token_s: float | None = None
         self.last_token_s = 0.0
         self.finished: Finished | None = None
-        self.restorer: Restorer | None = None
+        self.restorer: AnswerRestorer | None = None
         self._backend = backend
         self._call = call
         self._clock = clock
@@ -172,6 +173,7 @@ class AttemptRun:
         self._first_by_s = first_by_s
         self._whole_by_s = whole_by_s
         self._asked_s: float | None = None
+        self._answering = False
         self._events = self._generated()
         self._ready: BackendEvent | None = None
 
@@ -185,14 +187,13 @@ class AttemptRun:
         self._ready = await anext(self._events)
 
     def events(self) -> AsyncGenerator[BackendEvent, None]:
-        """The answer's events; the errors are those of ``first``."""
-        return self._events if self._ready is None else self._from(self._ready)
+        """The answer's events, without what ``take_first`` returns; the errors are those of ``first``."""
+        return self._events
 
-    async def _from(self, ready: BackendEvent) -> AsyncGenerator[BackendEvent, None]:
-        async with aclosing(self._events) as events:
-            yield ready
-            async for event in events:
-                yield event
+    def take_first(self) -> BackendEvent | None:
+        """The first piece, if ``first`` has waited for it; once."""
+        ready, self._ready = self._ready, None
+        return ready
 
     async def aclose(self, *, slower: bool = False) -> None:
         """Stop; what the place held is freed.
@@ -223,19 +224,25 @@ class AttemptRun:
             call = self._call
             if self._redaction is not None:
                 redaction = await self._clock.in_time(self._redaction())
-                self.restorer = Restorer(redaction)
+                self.restorer = AnswerRestorer(redaction)
                 call = replace(call, request=redaction.request)
             await self._clock.in_time(self._backend.start(), self._first_by_s)
             self._asked_s = time.monotonic()
             async with aclosing(self._backend.stream(call)) as events:
                 while True:
-                    until_s = self._whole_by_s if self.first_token_s is not None else self._first_by_s
-                    event = await self._clock.in_time(anext(events), until_s)
+                    until_s = self._whole_by_s if self._answering else self._first_by_s
+                    if until_s is None and self._clock.deadline_s is None:
+                        event = await anext(events)
+                    else:
+                        event = await self._clock.in_time(anext(events), until_s)
                     self._note(event, self._asked_s)
                     if isinstance(event, Finished):
                         self._end("served")
-                    for restored in self._restored(event):
-                        yield restored
+                    if self.restorer is None:
+                        yield event
+                    else:
+                        for restored in self.restorer.restore(event):
+                            yield restored
                     if isinstance(event, Finished):
                         return
         except (PolicyDenied, ContentFiltered, DeadlineExceeded, Cancelled) as error:
@@ -262,20 +269,6 @@ class AttemptRun:
             if self.attempt.outcome == "running":
                 self._end("cancelled")
 
-    def _restored(self, event: BackendEvent) -> Iterator[BackendEvent]:
-        """The event as the caller may have it: with the originals in place of the placeholders, where there are any."""
-        if self.restorer is None:
-            yield event
-        elif isinstance(event, Finished):
-            rest = self.restorer.rest()
-            if rest:
-                yield ContentDelta(text=rest, tokens=0)
-            yield event
-        else:
-            text = self.restorer.push(event.text)
-            if text or event.refusal:
-                yield replace(event, text=text)
-
     def _note(self, event: BackendEvent, asked_s: float) -> None:
         now = time.monotonic()
         if isinstance(event, ContentDelta):
@@ -283,6 +276,7 @@ class AttemptRun:
                 self.first_token_s = now
                 self.attempt.ttft_ms = round((now - self._clock.began_s - self.attempt.started_s) * 1000, 3)
                 self._latency.note_first_token((now - asked_s) * 1000)
+            self._answering = self._answering or not event.is_thought
             self.last_token_s = now
             self.tokens += event.tokens
             return
@@ -316,7 +310,7 @@ class AttemptRun:
 
     def _too_late(self) -> HybridLLMError:
         kind = EngineError if self.place == LOCAL else RemoteError
-        what = "was not whole" if self.first_token_s is not None else "had no token"
+        what = "was not whole" if self._answering else "had no token"
         return kind(
             f"{self.place}'s answer {what} in its share of the time; what is left of the deadline is for the others.",
             "Allow more time, or fewer tokens.",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hybridllm.request_fields import RequestFields
     from hybridllm.signals import MeasuredByProgram
     from hybridllm.types.chat_completion import ChatCompletion
-    from local_runtime.events import EngineStats
+    from local_runtime.events import EngineStats, StateKept
     from local_runtime.options import ModelInfo, Progress
     from policies import Policy
 
@@ -48,6 +48,8 @@ class HybridClient:
         max_waiting: How many may wait; one more is refused with ``Overloaded``.
         memory_mib: The most memory in MiB that the engine may take; None for what is free.
         cache_dir: Where compiled models are kept; None for the user's cache folder.
+        saved_state: File of ``save_state`` that is restored whenever the engine's process starts; where it cannot be used, the log
+            says so, and prompts are computed as usual.
         offline: Never contact the remote, not even to see whether it is there.
         privacy_floor: A label that every request has at least.
         label_memory_s: How long the label of an answer is remembered, so that a copy of it in a later request has it too.
@@ -79,6 +81,7 @@ class HybridClient:
         max_waiting: int = 32,
         memory_mib: int | None = None,
         cache_dir: str | Path | None = None,
+        saved_state: str | Path | None = None,
         offline: bool = False,
         privacy_floor: str | None = None,
         label_memory_s: float = 3600.0,
@@ -103,6 +106,7 @@ class HybridClient:
             max_waiting=max_waiting,
             memory_mib=memory_mib,
             cache_dir=cache_dir,
+            saved_state=saved_state,
             offline=offline,
             privacy_floor=privacy_floor,
             label_memory_s=label_memory_s,
@@ -193,6 +197,46 @@ class HybridClient:
             EngineError: The engine's process died.
         """
         return self._thread.run(self._client.load())
+
+    @content_free
+    def save_state(
+        self,
+        path: str | Path,
+        *,
+        messages: object,
+        tools: object = None,
+        chat_template_kwargs: object = None,
+    ) -> StateKept:
+        """Compute what all conversations that begin with ``messages`` have in common, and write what the device's model keeps of it.
+
+        Requests that begin so need not compute it again: now, after a crash of the engine's process, and where the file is
+        restored. It holds the content of the messages; only its owner can read it.
+
+        Args:
+            path: The file; what is there is replaced.
+            messages: The beginning, such as a system message, in OpenAI's shape.
+            tools: The tools that go with it, if the requests will have any.
+            chat_template_kwargs: The variables of the chat template that go with it.
+
+        Raises:
+            BadRequest: The messages are not usable, or the file cannot be written.
+            ModelError: The model cannot be loaded.
+            EngineError: The engine's process died, or has no room for it.
+        """
+        return self._thread.run(
+            self._client.save_state(path, messages=messages, tools=tools, chat_template_kwargs=chat_template_kwargs)
+        )
+
+    @content_free
+    def restore_state(self, path: str | Path) -> StateKept:
+        """Read a file of ``save_state``; also in every further process of the engine.
+
+        Raises:
+            BadRequest: The file is missing, damaged, or not of this model as it is loaded now.
+            ModelError: The model cannot be loaded.
+            EngineError: The engine's process died, or has no room for it.
+        """
+        return self._thread.run(self._client.restore_state(path))
 
     @content_free
     def engine_stats(self) -> EngineStats | None:

@@ -13,14 +13,15 @@ from policies.yaml_document import DocumentNode, read_document_file
 
 __all__ = ["load_config"]
 
-_TEXTS = ("model", "policy", "quant", "target", "cache_dir", "privacy_floor", "audit", "decision_log")
-_PATHS = ("cache_dir", "audit", "decision_log")
+_TEXTS = ("model", "policy", "quant", "target", "cache_dir", "saved_state", "privacy_floor", "audit", "decision_log")
+_PATHS = ("cache_dir", "saved_state", "audit", "decision_log")
 _INTEGERS = ("threads", "context_tokens", "max_sequences", "max_waiting", "memory_mib")
 _NUMBERS = ("label_memory_s",)
 _BOOLEANS = ("offline", "watch_policy")
 _REMOTE_TEXTS = ("base_url", "model", "zone", "ca_file", "proxy", "api_key", "api_key_env")
 _REMOTE_NUMBERS = ("connect_timeout_s", "first_token_timeout_s", "gap_timeout_s", "max_response_mib")
 _REMOTE_INTEGERS = ("max_retries", "context_tokens")
+_REMOTE_WORDS = ("capabilities", "lacks")
 
 
 def load_config(path: str | Path) -> dict[str, Any]:
@@ -61,11 +62,12 @@ def _path(folder: Path, text: str) -> str:
 
 def _remote(node: DocumentNode, folder: Path) -> Remote:
     keys = node.fields(
-        (*_REMOTE_TEXTS, *_REMOTE_NUMBERS, *_REMOTE_INTEGERS, "capabilities"), required=("base_url", "model")
+        (*_REMOTE_TEXTS, *_REMOTE_NUMBERS, *_REMOTE_INTEGERS, *_REMOTE_WORDS), required=("base_url", "model")
     )
     arguments = _scalars(keys, _REMOTE_TEXTS, _REMOTE_INTEGERS, _REMOTE_NUMBERS, ())
-    if "capabilities" in keys:
-        arguments["capabilities"] = frozenset(item.text() for item in keys["capabilities"].items())
+    for name in _REMOTE_WORDS:
+        if name in keys:
+            arguments[name] = frozenset(item.text() for item in keys[name].items())
     if "ca_file" in arguments:
         arguments["ca_file"] = _path(folder, arguments["ca_file"])
     try:

@@ -12,15 +12,28 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 from hybridllm.errors import BadRequest
+from hybridllm.label_memory import RUN_CHARACTERS
+from hybridllm.types.request_texts import message_texts, readings, tool_texts
 
 if TYPE_CHECKING:
     from hybridllm.label_memory import LabelMemory
     from hybridllm.types.chat_request import ChatRequest
     from policies import Labels, Policy
 
-__all__ = ["LabelJoin", "LabelSource", "call_label", "checked_tags", "join_labels", "known_label"]
+__all__ = [
+    "LabelJoin",
+    "LabelSource",
+    "call_label",
+    "checked_tags",
+    "join_labels",
+    "known_label",
+    "remember_answer",
+    "remember_labelled",
+]
 
-
+_SAY_LITTLE = ("assistant", "tool")
+# Programs chose these, from few: that one stood in something sensitive says nothing of the next time.
+_NAMES = (".name", ".id", ".tool_call_id")
 _WORD = re.compile(r"[\w.-]{1,40}")
 
 
@@ -77,11 +90,11 @@ def join_labels(
     floors: Mapping[str, str | None] | None = None,
     memory: LabelMemory | None = None,
 ) -> LabelJoin:
-    """Join what the call, its tags, its messages, the client, earlier answers and the detectors say.
+    """Join what the call, its tags, its messages and tools, the client, earlier answers and the detectors say.
 
     Args:
         policy: Gives the order of the labels, the labels of tags, and the detectors.
-        request: The request; its messages may carry labels of their own.
+        request: The request; its messages and tools may carry labels of their own.
         privacy: The label that the caller gave for the whole request.
         tags: The caller's tags. One that the policy does not know counts as unlabelled: it may be a misspelt ``health``.
         floors: Labels that the client or the conversation gives to every request, by the name of who says so; each can raise,
@@ -108,7 +121,13 @@ def join_labels(
             sources.append(LabelSource(known_label(message.privacy, labels, field), field))
         elif not whole_request_is_labelled:
             unlabelled = True
-    if unlabelled or (not whole_request_is_labelled and (request.user or request.stop)):
+    for index, tool in enumerate(request.tools or ()):
+        if tool.privacy is not None:
+            field = f"tools[{index}].privacy"
+            sources.append(LabelSource(known_label(tool.privacy, labels, field), field))
+        elif not whole_request_is_labelled:
+            unlabelled = True
+    if unlabelled or (not whole_request_is_labelled and request.says_more):
         sources.append(LabelSource(labels.unlabeled, "unlabeled"))
     for said_by, floor in (floors or {}).items():
         if floor is not None:
@@ -140,12 +159,57 @@ def join_labels(
 def _remembered(memory: LabelMemory, request: ChatRequest, labels: Labels) -> list[LabelSource]:
     """What is known of the request's texts from earlier answers and messages."""
     sources: list[LabelSource] = []
-    answers = {f"messages[{index}]" for index, message in enumerate(request.messages) if message.role == "assistant"}
+    # What a model or a tool said may be as short as a word; of what people write only runs of words are looked for.
+    said = {f"messages[{index}]" for index, message in enumerate(request.messages) if message.role in _SAY_LITTLE}
     for path, text in request.texts():
-        label = memory.recall(text, labels, whole=path.partition(".")[0] in answers)
+        where, _, part = path.partition(".")
+        label = memory.recall(text, labels, whole=where in said and not part.endswith(_NAMES))
         if label is not None:
             sources.append(LabelSource(label, f"{path}, a copy of what had this label"))
     return sources
+
+
+def remember_labelled(memory: LabelMemory, policy: Policy, request: ChatRequest, said_for_all: str | None) -> None:
+    """Remember every text of a request that has a label, so that a copy of it has it too.
+
+    Args:
+        memory: Where.
+        policy: Gives the order of the labels.
+        request: The request; what is labelled in it is remembered part by part.
+        said_for_all: The label that the call gave to all messages; it is remembered of users' messages that are long enough to be
+            told from others, and of what tools returned.
+    """
+    labels = policy.labels
+    for index, message in enumerate(request.messages):
+        label = message.privacy
+        if label is None and message.role in ("user", "tool") and len(message.text) >= RUN_CHARACTERS:
+            label = said_for_all
+        if label is not None:
+            _remember(memory, message_texts(message, f"messages[{index}]"), label, labels)
+    for index, tool in enumerate(request.tools or ()):
+        if tool.privacy is not None:
+            _remember(memory, tool_texts(tool, f"tools[{index}]"), tool.privacy, labels)
+
+
+def remember_answer(memory: LabelMemory, texts: Iterable[str], label: str, labels: Labels) -> None:
+    """Remember what was given out of an answer, and what it says where it is JSON, so that a copy of it has its label.
+
+    Args:
+        memory: Where.
+        texts: Its texts, thoughts and arguments of calls among them.
+        label: The label of the answer.
+        labels: Gives the order.
+    """
+    for text in texts:
+        for reading in readings(text):
+            memory.remember(reading, label, labels)
+
+
+def _remember(memory: LabelMemory, texts: Iterable[tuple[str, str]], label: str, labels: Labels) -> None:
+    for path, text in texts:
+        if not path.endswith(_NAMES):
+            for reading in readings(text):
+                memory.remember(reading, label, labels)
 
 
 def call_label(policy: Policy, privacy: str | None, tags: Iterable[str]) -> str | None:

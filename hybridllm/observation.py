@@ -107,6 +107,7 @@ _MOVES: Final = ("fallback", "continue", "restart")
 _DENIED: Final = ("PolicyDenied", "PrivacyViolation")
 # What a remote says of its tokens is only a number that somebody wrote; beyond this it is not one of tokens.
 _MOST_TOKENS: Final = 2**31
+_MOST_ANSWERS: Final = 16
 _LONGEST_S: Final = 2.0**26  # two years; no request takes longer
 _LATEST_S: Final = 2.0**33  # Unix seconds; in 2242
 
@@ -200,8 +201,8 @@ class ObservedRequest:
     error: str
     """What it ended with, one of ``ERRORS``; empty where it was answered."""
 
-    finish_reason: str
-    """One of ``FINISH_REASONS``; empty where the answer did not become whole."""
+    finish_reasons: tuple[str, ...]
+    """Why each answer ended, of ``FINISH_REASONS``; empty where they did not become whole."""
 
     rule: str
     """Name of the policy's rule that decided; ``default`` if none matched."""
@@ -253,7 +254,7 @@ def observed(ended: Ended) -> ObservedRequest:
         reason=_reason(served_by, outcome, attempts, len(decision.candidates)),
         outcome=outcome,
         error=error,
-        finish_reason=_one_of(FINISH_REASONS, ended.finish_reason) if ended.finish_reason else "",
+        finish_reasons=_finish_reasons(ended),
         rule=decision.rule,
         label=decision.label,
         streamed=labelled.request.stream,
@@ -267,6 +268,11 @@ def observed(ended: Ended) -> ObservedRequest:
         denials=_denials(decision, attempts, error),
         ruled_out=tuple([(_one_of(PLACES, out.place), _one_of(RULED_OUT, out.code)) for out in decision.struck_out]),
     )
+
+
+def _finish_reasons(ended: Ended) -> tuple[str, ...]:
+    reasons = ended.finish_reasons or ((ended.finish_reason,) if ended.finish_reason else ())
+    return tuple([_one_of(FINISH_REASONS, reason) for reason in reasons[:_MOST_ANSWERS]])
 
 
 def _attempt(attempt: Attempt) -> ObservedAttempt:

@@ -12,7 +12,8 @@ import hashlib
 import hmac
 import secrets
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -129,7 +130,7 @@ class PermitOffice:
         # The bytes leave once the connection stands; however slow that may be, a try in time must not find its permit expired.
         limits = remote.limits_under(policy)
         longest_try_s = remote.connecting_s(limits) + limits.first_token_s
-        unsealed = Permit(
+        permit = Permit(
             request_id=request_id,
             attempt=attempt,
             place=place,
@@ -144,7 +145,7 @@ class PermitOffice:
             expires_s=time.monotonic() + longest_try_s + MARGIN_S,
             seal=b"",
         )
-        permit = replace(unsealed, seal=self._seal(unsealed))
+        object.__setattr__(permit, "seal", self._seal(permit))  # nobody has seen it yet
         self._still_allowed[permit] = still_allowed
         return permit
 
@@ -191,14 +192,11 @@ class PermitOffice:
         self._redeemed[permit.seal] = permit.expires_s
 
     def _seal(self, permit: Permit) -> bytes:
-        sealed = _fields(permit)
-        del sealed["seal"]
         # repr separates and escapes, so that no two different permits have the same text.
-        return hmac.digest(self._key, repr(sorted(sealed.items())).encode(), "sha256")
+        return hmac.digest(self._key, repr(_SEALED_FIELDS(permit)).encode(), "sha256")
 
 
-def _fields(permit: Permit) -> dict[str, object]:
-    return {name: getattr(permit, name) for name in Permit.__dataclass_fields__}
+_SEALED_FIELDS = attrgetter(*(name for name in Permit.__dataclass_fields__ if name != "seal"))
 
 
 def _violation(problem: str, label: str, place: str) -> PrivacyViolation:

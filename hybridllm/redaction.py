@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from hybridllm.redactable import rewritten
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -36,7 +38,7 @@ class Redaction:
 
 
 def redacted(request: ChatRequest, detectors: DetectorSet, names: Collection[str]) -> Redaction:
-    """Replace what some detectors find in any text of a request.
+    """Replace what some detectors find in the texts of a request that may be written anew (see ``redactable``).
 
     Args:
         request: The request.
@@ -46,46 +48,20 @@ def redacted(request: ChatRequest, detectors: DetectorSet, names: Collection[str
     Raises:
         DetectorFailedError: A detector failed; then nothing may be taken for redacted.
     """
-    texts = list(_texts(request))
-    placeholders = _Placeholders(texts, names)
+    texts: list[str] = []
+
+    def collected(text: str) -> str:
+        texts.append(text)
+        return text
+
+    rewritten(request, collected, str)
+    # A placeholder that stands in any other part, a schema for instance, is not ours either.
+    placeholders = _Placeholders([*texts, *(text for _, text in request.texts())], names)
     done: Iterator[str] = (
         placeholders.put_into(text, [span for span in spans if span.detector in names])
         for text, spans in zip(texts, detectors.spans_of(texts), strict=True)
     )
-    messages = []
-    for message in request.messages:
-        changes: dict[str, Any] = {}
-        if isinstance(message.content, str):
-            changes["content"] = next(done)
-        elif message.content is not None:
-            changes["content"] = [part.model_copy(update={"text": next(done)}) for part in message.content]
-        if message.name:
-            changes["name"] = _bare(next(done))
-        if message.role == "assistant" and message.refusal:
-            changes["refusal"] = next(done)
-        messages.append(message.model_copy(update=changes))
-    rest: dict[str, Any] = {"messages": messages}
-    if request.stop:
-        rest["stop"] = [next(done) for _ in request.stop]
-    if request.user:
-        rest["user"] = _bare(next(done))
-    return Redaction(request.model_copy(update=rest), placeholders.originals)
-
-
-def _texts(request: ChatRequest) -> Iterator[str]:
-    """Every text of a request in the order of ``redacted``; the parts of a message one by one."""
-    for message in request.messages:
-        if isinstance(message.content, str):
-            yield message.content
-        elif message.content is not None:
-            yield from (part.text for part in message.content)
-        if message.name:
-            yield message.name
-        if message.role == "assistant" and message.refusal:
-            yield message.refusal
-    yield from request.stop or ()
-    if request.user:
-        yield request.user
+    return Redaction(rewritten(request, lambda _: next(done), _bare), placeholders.originals)
 
 
 def _bare(text: str) -> str:

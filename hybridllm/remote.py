@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from hybridllm.addresses import literal_address, refusal_of
+from hybridllm.capabilities import OPENAI_CAPABILITIES
 from hybridllm.errors import BadRequest
 from policies import Limits, Retries
 
@@ -72,8 +74,14 @@ class Remote:
     """Its context in tokens, where you know it; requests that are estimated to be longer are not sent there."""
 
     capabilities: frozenset[str] = frozenset()
-    """What it can do beyond OpenAI's fields: ``extended_sampling`` for top_k, min_p and repetition_penalty; ``continue_answer`` if
-    it goes on with an answer whose beginning it gets as the last message (``continue_final_message``, in vLLM and SGLang)."""
+    """What it can do beyond what every server with OpenAI's interface is taken to do, such as ``vision``, ``extended_sampling``
+    for top_k, min_p and repetition_penalty, or ``continue_answer`` if it goes on with an answer whose beginning it gets as the
+    last message (``continue_final_message``, in vLLM and SGLang). Once it is made, the words of OpenAI's interface are among
+    them, without those that it ``lacks``."""
+
+    lacks: frozenset[str] = frozenset()
+    """What it cannot do of OpenAI's interface: ``tools``, ``tool_choice``, ``response_format``, ``logprobs``, ``logit_bias``,
+    ``n``."""
 
     ca_file: str | None = None
     """File with the certificate authorities to trust instead of the public ones; no variable can set it."""
@@ -103,14 +111,17 @@ class Remote:
             raise BadRequest("remote.max_retries is not a whole number from 0 to 10.", field="remote.max_retries")
         if self.context_tokens is not None:
             _check_positive(self.context_tokens, "remote.context_tokens")
-        words = self.capabilities
-        if (
-            isinstance(words, str)
-            or not isinstance(words, Collection)
-            or not all(isinstance(word, str) for word in words)
-        ):
-            raise BadRequest("remote.capabilities is not a list of words.", field="remote.capabilities")
-        object.__setattr__(self, "capabilities", frozenset(self.capabilities))
+        for name in ("capabilities", "lacks"):
+            _check_words(getattr(self, name), f"remote.{name}")
+        unknown = sorted(frozenset(self.lacks) - OPENAI_CAPABILITIES)
+        if unknown:
+            raise BadRequest(
+                "remote.lacks has a word that is nothing of OpenAI's interface.",
+                f"It may have {', '.join(sorted(OPENAI_CAPABILITIES))}.",
+                field="remote.lacks",
+            )
+        object.__setattr__(self, "lacks", frozenset(self.lacks))
+        object.__setattr__(self, "capabilities", (OPENAI_CAPABILITIES | frozenset(self.capabilities)) - self.lacks)
         if self.proxy is not None:
             _check_url(self.proxy, "remote.proxy", ("http", "https"), userinfo=True)
         self._check_addresses()
@@ -143,24 +154,22 @@ class Remote:
     @property
     def host(self) -> str:
         """Host name or address."""
-        return urlsplit(self.base_url).hostname or ""
+        return _place_of(self.base_url).host
 
     @property
     def port(self) -> int:
         """Port, the scheme's own where the URL names none."""
-        parts = urlsplit(self.base_url)
-        return parts.port or _DEFAULT_PORTS[parts.scheme]
+        return _place_of(self.base_url).port
 
     @property
     def origin(self) -> str:
         """Scheme, host and port: what a permit is bound to."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{urlsplit(self.base_url).scheme}://{host}:{self.port}"
+        return _place_of(self.base_url).origin
 
     @property
     def plain_http(self) -> bool:
         """Whether requests go out without TLS."""
-        return self.origin.startswith("http:")
+        return _place_of(self.base_url).origin.startswith("http:")
 
     @property
     def first_hop(self) -> tuple[str, int]:
@@ -207,6 +216,22 @@ class Remote:
                 "Use https in remote.base_url, write its address instead of its name, or leave the proxy out.",
                 field="remote.proxy",
             )
+
+
+class _Place(NamedTuple):
+    host: str
+    port: int
+    origin: str
+
+
+@lru_cache(maxsize=64)
+def _place_of(base_url: str) -> _Place:
+    """Where a URL that was checked leads; asked for several times with every request."""
+    parts = urlsplit(base_url)
+    host = parts.hostname or ""
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    shown = f"[{host}]" if ":" in host else host
+    return _Place(host, port, f"{parts.scheme}://{shown}:{port}")
 
 
 def is_key(key: object) -> bool:
@@ -265,6 +290,11 @@ def _shown(parts: SplitResult) -> str:
 def _check_text(value: object, key: str) -> None:
     if not isinstance(value, str) or not value.strip():
         raise BadRequest(f"{key} is not a text of at least one character.", field=key)
+
+
+def _check_words(words: object, key: str) -> None:
+    if isinstance(words, str) or not isinstance(words, Collection) or not all(isinstance(word, str) for word in words):
+        raise BadRequest(f"{key} is not a list of words.", field=key)
 
 
 def _check_positive(value: object, key: str) -> None:

@@ -2,7 +2,9 @@
 
 A refusal for privacy is final. A place that fails before something of an answer was given out is followed by the next one. One
 that breaks off later is followed as the policy says: the next one goes on from the text that was given out, or begins anew and
-says so, or the failure is the caller's to know. Where the policy says so, the second place is asked when the first is late.
+says so, or the failure is the caller's to know. Only text can be gone on from: not calls of tools, a refusal, or several answers;
+nor text that follows thoughts, which only who had them could go on with. Thoughts alone are no answer yet, so whoever is next
+just answers. Where the policy says so, the second place is asked when the first is late.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from hybridllm.answer import Answer, AnswerSoFar, ChoiceSoFar
 from hybridllm.attempt import AttemptFailed, AttemptRun, Clock
 from hybridllm.backends.base import Backend, BackendCall, BackendEvent, ContentDelta, Finished
 from hybridllm.errors import Cancelled, HybridLLMError, PolicyTightened, StreamInterrupted
@@ -40,24 +43,10 @@ Authorize = Callable[..., "Permit"]
 """Mints a permit; see ``PermitOffice.mint``, whose policy, decision, remote and place are bound already."""
 
 RunEvent = ContentDelta | Finished | Handover
-"""What a request yields. After a ``Handover`` of the kind ``restart`` all text before it is void."""
+"""What a request yields. After a ``Handover`` of the kind ``restart`` all pieces before it are void."""
 
 _SHARE_OF_THE_FIRST = 0.5
 """The most of a request's time that a place may take while somebody else could still answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer."""
-
-    text: str = field(repr=False)
-    """Its text."""
-
-    refusal: str = field(repr=False)
-    """The text of a refusal."""
-
-    finished: Finished
-    """How it ended; its usage counts all places together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +63,10 @@ class Ended:
     """Which way it went."""
 
     text: str = field(repr=False)
-    """What of an answer was given out."""
+    """The text that was given out of the answer, of several the first one."""
 
     void: str = field(repr=False)
-    """What was given out and taken back, because another place began anew."""
+    """Text that was given out and taken back, because another place began anew."""
 
     label: str
     """The label of all that."""
@@ -86,7 +75,7 @@ class Ended:
     """Token counts, where the place gave them."""
 
     finish_reason: str
-    """Why the answer ended; empty where it did not become whole."""
+    """Why the answer ended, of several the first one; empty where it did not become whole."""
 
     error_type: str
     """Class of the error that the request ended with; empty where it was answered."""
@@ -102,6 +91,19 @@ class Ended:
 
     tokens_from_observers: tuple[object, ...] = field(default=(), repr=False)
     """What each observer's ``began`` returned, in their order."""
+
+    beside_text: tuple[str, ...] = field(default=(), repr=False)
+    """What else was given out, taken back or not: refusals, thoughts, names and arguments of calls, and further answers."""
+
+    answer: ChoiceSoFar | None = field(default=None, repr=False)
+    """All that was given out of the answer, of several the first one; None where nothing was."""
+
+    finish_reasons: tuple[str, ...] = ()
+    """Why each answer ended; empty where they did not become whole."""
+
+    def texts(self) -> tuple[str, ...]:
+        """Everything that somebody could read of the answer: a copy of it is as sensitive as ``label`` says."""
+        return tuple(filter(None, (self.text, self.void, *self.beside_text)))
 
 
 class RequestRun:
@@ -167,13 +169,13 @@ class RequestRun:
         self._failures: list[AttemptFailed] = []
         self._permits = 0
         self._redaction: Redaction | None = None
-        self._given: list[str] = []
+        self._given = AnswerSoFar()
         self._given_tokens = 0
-        self._refused = False
-        self._void: list[str] = []
+        self._void: list[AnswerSoFar] = []
         self._first_given_s: float | None = None
         self._finished: Finished | None = None
         self._begun_tokens = 0
+        self._begun_in_prompt = 0
         self._continued: dict[str, Assessment] = {}
         self._whole = False
         self._error_type = ""
@@ -200,8 +202,13 @@ class RequestRun:
         async with aclosing(self._noted(self._answer())) as events:
             async for event in events:
                 if isinstance(event, Finished):
-                    return Answer("".join(self._given[::2]), "".join(self._given[1::2]), event)
+                    return Answer(self._given, event)
         raise AssertionError("an answer ends with an event that says so")
+
+    @property
+    def answer(self) -> AnswerSoFar:
+        """What the answer says, as far as it has come; without what was taken back."""
+        return self._given
 
     @property
     def model(self) -> str:
@@ -233,11 +240,11 @@ class RequestRun:
         if self._reader is not None:
             self._reader.cancel()
 
-    def given_out(self) -> tuple[str, str]:
-        """What of the answer was given out so far, what was taken back included, and its label."""
-        if self._whole:
-            return "", self.answer_label
-        return "".join((*self._void, *self._given)), self.answer_label
+    def given_out(self) -> tuple[tuple[str, ...], str]:
+        """Everything that somebody could read of the answer so far, what was taken back included, and its label."""
+        given = () if self._whole else (*self._void, self._given)
+        texts = [text for so_far in given for text in (so_far.first.text, *so_far.beside_text()) if text]
+        return tuple(texts), self.answer_label
 
     @property
     def policy(self) -> Policy:
@@ -321,13 +328,16 @@ class RequestRun:
                     return
                 self._serving = run = await self._begun(waiting, why)
                 async with aclosing(run.events()) as events:
+                    first = run.take_first()
+                    if first is not None:
+                        yield self._counted(first, run)
                     async for event in events:
                         yield self._counted(event, run)
                 return
             except AttemptFailed as failed:
                 self._failures.append(failed)
                 if self._whole or not self._given:
-                    self._given, self._given_tokens, self._first_given_s = [], 0, None
+                    self._given, self._given_tokens, self._first_given_s = AnswerSoFar(), 0, None
                     why = "fallback"
                     continue
                 handover = self._handover(failed, waiting)
@@ -363,13 +373,16 @@ class RequestRun:
         assessment, begun = self._assessment, ""
         request = assessment.labelled.request
         if why == "continue":
-            begun = "".join(self._given)
+            begun = self._given.first.text
             if place in self._continued:  # it is somewhere else, and gets the beginning as a message
                 assessment = self._continued.pop(place)
                 request = assessment.labelled.request
             left = self._tokens_left()
             if left is not None:
                 request = request.model_copy(update={"max_tokens": left, "max_completion_tokens": None})
+            if request.min_tokens is not None:
+                missing = request.min_tokens - self._given_tokens
+                request = request.model_copy(update={"min_tokens": missing if missing > 0 else None})
         first_by_s, whole_by_s = self._shares(waiting)
         run = AttemptRun(
             place,
@@ -419,7 +432,7 @@ class RequestRun:
         """
         how = self.policy.on_interrupt_of(self._decision.rule_index)
         place = ""
-        if how == "continue" and not self._refused:
+        if how == "continue" and self._can_be_continued:
             place = next((place for place in waiting if self._may_continue(place)), "")
         elif how == "restart" and self._may_restart and waiting:
             place = waiting[0]
@@ -432,9 +445,10 @@ class RequestRun:
         waiting.remove(place)
         waiting.insert(0, place)
         if how == "restart":
-            self._void += self._given
-            self._given, self._given_tokens, self._refused = [], 0, False
+            self._void.append(self._given)
+            self._given, self._given_tokens = AnswerSoFar(), 0
         self._begun_tokens = self._given_tokens
+        self._begun_in_prompt = self._given_tokens if self._given.first.text else 0
         return Handover(
             kind="restart" if how == "restart" else "continue",
             from_place=failed.place,
@@ -442,8 +456,18 @@ class RequestRun:
             reason=type(failed.error).__name__,
         )
 
+    @property
+    def _can_be_continued(self) -> bool:
+        """Whether what was given out leaves room for a place that knows its text and nothing else of it."""
+        if self._assessment.labelled.request.n != 1:
+            return False
+        return self._given.first.is_only_text or not self._given.first.is_begun
+
     def _may_continue(self, place: str) -> bool:
-        """Whether a place can go on with what was given out, and may see it."""
+        """Whether a place can go on with the text that was given out, and may see it; without any, it just answers."""
+        begun = self._given.first.text
+        if not begun:
+            return True
         if not self._backends[place].continues:
             return False
         if place == LOCAL:
@@ -451,7 +475,7 @@ class RequestRun:
         if place in self._decision.redacted_places:
             return False  # what was given out may hold what is taken out for this place
         try:
-            self._continued[place] = self._assessment.with_answer_begun("".join(self._given), place)
+            self._continued[place] = self._assessment.with_answer_begun(begun, place)
         except PolicyTightened:
             return False
         return True
@@ -472,8 +496,7 @@ class RequestRun:
         if isinstance(event, ContentDelta):
             if self._first_given_s is None:
                 self._first_given_s = time.monotonic()
-            self._refused = self._refused or bool(event.refusal)
-            self._given += (event.text, event.refusal)
+            self._given.add(event)
             self._given_tokens += event.tokens
             return event
         if run.attempt.why != "continue":
@@ -483,7 +506,7 @@ class RequestRun:
         self._given_tokens = begun + run.tokens
         if event.usage is None:
             return event
-        prompt = max(0, event.usage.prompt_tokens - begun)
+        prompt = max(0, event.usage.prompt_tokens - (event.begun_tokens or self._begun_in_prompt))
         usage = event.usage.model_copy(
             update={
                 "prompt_tokens": prompt,
@@ -509,16 +532,21 @@ class RequestRun:
             return
         self._over = True
         elapsed_s = self._clock.elapsed_s()
+        finished = self._finished
+        given = AnswerSoFar() if self._whole and finished is None else self._given
         self._on_end(
             Ended(
                 request_id=self.request_id,
                 assessment=self._assessment,
                 route=self.route(),
-                text="" if self._whole and self._finished is None else "".join(self._given),
-                void="".join(self._void),
+                text=given.first.text,
+                void="".join([void.first.text for void in self._void]),
+                beside_text=tuple([text for so_far in (*self._void, given) for text in so_far.beside_text()]),
+                answer=given.first if given else None,
                 label=self.answer_label,
-                usage=None if self._finished is None else self._finished.usage,
-                finish_reason="" if self._finished is None else self._finished.reason,
+                usage=None if finished is None else finished.usage,
+                finish_reason="" if finished is None else finished.reason,
+                finish_reasons=() if finished is None else finished.reasons or (finished.reason,),
                 error_type=self._error_type,
                 model=self.model,
                 began_at_s=time.time() - elapsed_s,

@@ -6,19 +6,24 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Literal, Self
 
+from hybridllm.answer import Answer
 from hybridllm.backends.base import ContentDelta, Finished
 from hybridllm.boundary import content_free, content_free_events
 from hybridllm.errors import Cancelled, HybridLLMError
-from hybridllm.router import Answer, RequestRun, RunEvent
 from hybridllm.types.chat_completion import ChatCompletion, Choice
 from hybridllm.types.chat_completion_chunk import ChatCompletionChunk, ChoiceDelta, ChunkChoice
 from hybridllm.types.chat_completion_message import ChatCompletionMessage
+from hybridllm.types.logprobs import ChoiceLogprobs
 from hybridllm.types.route import Handover
+from hybridllm.types.tool_call import ChoiceDeltaToolCall, ChoiceDeltaToolCallFunction
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
+    from hybridllm.answer import ChoiceSoFar
+    from hybridllm.backends.base import ToolCallDelta
     from hybridllm.loop_thread import LoopThread
+    from hybridllm.router import RequestRun, RunEvent
     from hybridllm.types.completion_usage import CompletionUsage
     from hybridllm.types.route import Route
 
@@ -27,22 +32,36 @@ __all__ = ["AsyncChatStream", "ChatStream", "completion"]
 
 def completion(run: RequestRun, answer: Answer) -> ChatCompletion:
     """A whole answer in OpenAI's shape."""
+    finished = answer.finished
+    reasons = finished.reasons or (finished.reason,)
+    prompt_logprobs = finished.prompt_logprobs
     return ChatCompletion(
         id=run.request_id,
         created=run.created,
         model=run.model,
         choices=[
             Choice(
-                message=ChatCompletionMessage(
-                    content=None if answer.refusal and not answer.text else answer.text,
-                    refusal=answer.refusal or None,
-                    privacy=run.answer_label,
-                ),
-                finish_reason=answer.finished.reason,
+                index=index,
+                message=_message(choice, run.answer_label),
+                finish_reason=reasons[index],
+                logprobs=ChoiceLogprobs(content=choice.logprobs) if choice.logprobs else None,
             )
+            for index, choice in enumerate(answer.choices)
         ],
-        usage=answer.finished.usage,
+        usage=finished.usage,
+        prompt_logprobs=None if prompt_logprobs is None else list(prompt_logprobs),
         route=run.route(),
+    )
+
+
+def _message(choice: ChoiceSoFar, label: str) -> ChatCompletionMessage:
+    text, refusal, calls = choice.text, choice.refusal, choice.tool_calls
+    return ChatCompletionMessage(
+        content=None if (refusal or calls) and not text else text,
+        refusal=refusal or None,
+        reasoning_content=choice.reasoning or None,
+        tool_calls=calls or None,
+        privacy=label,
     )
 
 
@@ -50,7 +69,7 @@ class AsyncChatStream:
     """An answer that comes piece by piece.
 
     Iterate over it for ``ChatCompletionChunk`` objects. A piece whose ``handover`` is set says that another place goes on from
-    here; where its kind is ``restart``, the text before it is void. Closing it, or leaving its ``async with`` block, stops the work
+    here; where its kind is ``restart``, all pieces before it are void. Closing it, or leaving its ``async with`` block, stops the work
     and frees what it held, and ends the iteration of whoever reads at that moment; dropping it does so too, only later.
     """
 
@@ -59,8 +78,7 @@ class AsyncChatStream:
         self._include_usage = include_usage
         self._events: AsyncGenerator[RunEvent, None] = content_free_events(run.stream())
         self._chunks: deque[ChatCompletionChunk] = deque()
-        self._texts: list[str] = []
-        self._refusals: list[str] = []
+        self._begun: set[int] = set()
         self._finished: Finished | None = None
         self._closed = False
         self._reading = asyncio.Lock()
@@ -103,7 +121,7 @@ class AsyncChatStream:
             pass
         if self._finished is None:
             raise Cancelled("The stream was closed before the answer was whole.", "Ask again.")
-        return completion(self._run, Answer("".join(self._texts), "".join(self._refusals), self._finished))
+        return completion(self._run, Answer(self._run.answer, self._finished))
 
     @content_free
     async def close(self) -> None:
@@ -145,20 +163,48 @@ class AsyncChatStream:
         """Turn an event into the chunks that say so."""
         if isinstance(event, Handover):
             if event.kind == "restart":
-                self._texts, self._refusals = [], []
+                self._begun.clear()
             self._chunks.append(self._chunk([], handover=event))
             return
-        role: Literal["assistant"] | None = None if self._texts or self._finished else "assistant"
         if isinstance(event, ContentDelta):
-            self._texts.append(event.text)
-            self._refusals.append(event.refusal)
-            delta = ChoiceDelta(role=role, content=event.text or None, refusal=event.refusal or None)
-            self._chunks.append(self._chunk([ChunkChoice(delta=delta)]))
+            if event.is_plain_text:  # most are: made in one step, which costs half
+                plain = {"role": self._role(event.choice), "content": event.text}
+                self._chunks.append(
+                    ChatCompletionChunk.model_validate(
+                        {
+                            "id": self._run.request_id,
+                            "created": self._run.created,
+                            "model": self._run.model,
+                            "choices": [{"index": event.choice, "delta": plain}],
+                        }
+                    )
+                )
+                return
+            delta = ChoiceDelta(
+                role=self._role(event.choice),
+                content=event.text or None,
+                refusal=event.refusal or None,
+                reasoning_content=event.reasoning or None,
+                tool_calls=[_call_delta(piece) for piece in event.tool_calls] if event.tool_calls else None,
+            )
+            logprobs = ChoiceLogprobs(content=list(event.logprobs)) if event.logprobs else None
+            self._chunks.append(self._chunk([ChunkChoice(index=event.choice, delta=delta, logprobs=logprobs)]))
             return
         self._finished = event
-        self._chunks.append(self._chunk([ChunkChoice(delta=ChoiceDelta(role=role), finish_reason=event.reason)]))
+        for index, reason in enumerate(event.reasons or (event.reason,)):
+            delta = ChoiceDelta(role=self._role(index))
+            self._chunks.append(self._chunk([ChunkChoice(index=index, delta=delta, finish_reason=reason)]))
+        if event.prompt_logprobs is not None:
+            self._chunks[-1].prompt_logprobs = list(event.prompt_logprobs)
         if self._include_usage:
             self._chunks.append(self._chunk([], event.usage))
+
+    def _role(self, choice: int) -> Literal["assistant"] | None:
+        """The role is said in the first piece of each answer."""
+        if choice in self._begun:
+            return None
+        self._begun.add(choice)
+        return "assistant"
 
     def _chunk(
         self, choices: list[ChunkChoice], usage: CompletionUsage | None = None, handover: Handover | None = None
@@ -171,6 +217,15 @@ class AsyncChatStream:
             usage=usage,
             handover=handover,
         )
+
+
+def _call_delta(piece: ToolCallDelta) -> ChoiceDeltaToolCall:
+    return ChoiceDeltaToolCall(
+        index=piece.index,
+        id=piece.id or None,
+        type="function" if piece.id else None,
+        function=ChoiceDeltaToolCallFunction(name=piece.name or None, arguments=piece.arguments),
+    )
 
 
 class ChatStream:

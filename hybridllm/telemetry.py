@@ -178,8 +178,10 @@ class Telemetry:
             value = getattr(asked, option)
             if value is not None:
                 attributes[name] = value
-        if request.finish_reason:
-            attributes[names.RESPONSE_FINISH_REASONS] = (request.finish_reason,)
+        if request.finish_reasons:
+            attributes[names.RESPONSE_FINISH_REASONS] = request.finish_reasons
+        if asked.n > 1:
+            attributes[names.REQUEST_CHOICES] = asked.n
         if request.streamed and request.first_token_s is not None:
             attributes[names.RESPONSE_FIRST_CHUNK] = request.first_token_s
         if request.tokens is not None:

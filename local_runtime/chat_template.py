@@ -7,9 +7,11 @@ loop controls, and the ``{% generation %}`` block, which marks the assistant's t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import traceback
 from datetime import datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import jinja2
@@ -18,20 +20,25 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from local_runtime.errors import InvalidRequestError, TokenizerError
+from local_runtime.template_habits import TemplateHabits, as_parts, find_habits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from jinja2.parser import Parser
 
-__all__ = ["ChatTemplate", "flatten_content"]
+__all__ = ["ChatTemplate", "checked_message", "flatten_content"]
 
 _LONGEST_REFUSAL = 300
+_SHORT_ID = 9
 _PART_TYPES = frozenset({
     "audio", "document", "file", "image", "image_url", "input_audio", "input_file", "input_image", "input_text",
     "output_text", "reasoning", "refusal", "thinking", "tool_result", "tool_use", "video", "video_url",
 })  # fmt: skip
 """Types of parts that other interfaces know; only these are named in an error."""
+
+_REASONING_NAMES = ("reasoning_content", "thinking", "reasoning")
+_NO_PARAMETERS: Mapping[str, Any] = MappingProxyType({"type": "object", "properties": {}})
 
 _TEMPLATE_FILE = "<template>"  # what Jinja calls a template that comes from a string
 
@@ -70,16 +77,37 @@ class ChatTemplate:
                 f"The chat template in {where} is not valid Jinja: {error.message} (line {error.lineno}).",
                 "Repair the template or copy the checkpoint again.",
             ) from error
+        self._habits: TemplateHabits | None = None
+
+    @property
+    def habits(self) -> TemplateHabits:
+        """What it expects of messages and tools; found out when it is first needed."""
+        if self._habits is None:
+            self._habits = find_habits(self._probe)
+        return self._habits
 
     def render(
-        self, messages: Sequence[Mapping[str, Any]], /, *, add_generation_prompt: bool = True, **variables: Any
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        /,
+        *,
+        add_generation_prompt: bool = True,
+        tools: Iterable[Mapping[str, Any]] = (),
+        **variables: Any,
     ) -> str:
         """Render a conversation.
 
+        The template gets what ``transformers`` gives it, in the form that this template was written for (`habits`): a key whose
+        value is None is left out; what an assistant thought is there by all its names; the arguments of a call, a JSON text in
+        OpenAI's shape, are an object where the template writes them as JSON itself; content in parts is flattened for templates
+        that know none, see `flatten_content`.
+
         Args:
-            messages: Each with ``role`` and ``content``; the content of text parts is flattened, see `flatten_content`.
+            messages: Each with ``role`` and ``content``, and where they have them ``tool_calls``, ``tool_call_id``, ``name`` and
+                ``reasoning_content``.
             add_generation_prompt: End with the header of the assistant's turn.
-            variables: Further variables for the template, such as ``enable_thinking``.
+            tools: Functions that the model may call, in OpenAI's shape; ``strict`` is not for the model and is left out.
+            variables: Further variables for the template, such as ``enable_thinking`` or ``documents``.
 
         Returns:
             The prompt's text.
@@ -88,12 +116,15 @@ class ChatTemplate:
             InvalidRequestError: A message has the wrong shape, or the template refuses the conversation.
             TokenizerError: The template fails for another reason.
         """
-        given = {"tools": None, "documents": None, **self._special_tokens, **variables}
+        given = {"documents": None, **self._special_tokens, **variables}
         if "messages" in variables:
             raise InvalidRequestError("A chat template variable may not be called messages.", "Pass it as messages.")
-        flat = [flatten_content(message, index) for index, message in enumerate(messages)]
+        told = [self._in_its_way(checked_message(message, index), index) for index, message in enumerate(messages)]
+        shown = [_shown_tool(tool) for tool in tools] or None
         try:
-            return self._template.render(messages=flat, add_generation_prompt=add_generation_prompt, **given)
+            return self._template.render(
+                messages=told, tools=shown, add_generation_prompt=add_generation_prompt, **given
+            )
         except _TemplateRefusal as error:
             raise InvalidRequestError(
                 f"The model's chat template refuses these messages{self._reason(error)}",
@@ -108,43 +139,132 @@ class ChatTemplate:
                 "Check the roles and the chat template variables.",
             ) from None
 
+    def _in_its_way(self, message: dict[str, Any], index: int) -> dict[str, Any]:
+        """A message as this template expects it."""
+        told = {key: value for key, value in message.items() if value is not None}
+        content = told.get("content")
+        if isinstance(content, list) and (self.habits.content == "text" or not content):
+            told = flatten_content(told, index)
+        elif isinstance(content, str) and content and self._takes_only_parts(content):
+            told = as_parts(told)
+        if not told.get("tool_calls"):
+            told.pop("tool_calls", None)
+        else:
+            habits = self.habits
+            if told.get("content") == "":  # people write that, None or nothing for the same
+                del told["content"]
+            if "content" not in told and habits.missing_content != "absent":
+                told["content"] = None if habits.missing_content == "none" else ""
+            told["tool_calls"] = [_told_call(call, habits) for call in told["tool_calls"]]
+        if "tool_call_id" in told and self.habits.short_ids:
+            told["tool_call_id"] = _short_id(told["tool_call_id"])
+        thought = next((told[name] for name in _REASONING_NAMES if name in told), None)
+        return told if thought is None else {"thinking": thought, **told, "reasoning_content": thought}
+
+    def _takes_only_parts(self, content: str) -> bool:
+        # Only a template that looks at parts can insist on them; the others need not be probed for it.
+        return ("'type'" in self.source or '"type"' in self.source or ".type" in self.source) and (
+            self.habits.content == "parts"
+        )
+
+    def _probe(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str | None:
+        try:
+            return self._template.render(
+                messages=messages, tools=tools, documents=None, add_generation_prompt=True, **self._special_tokens
+            )
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - a stranger's program; that it fails on a probe is what we want to know
+            return None
+
     def _reason(self, refusal: _TemplateRefusal) -> str:
         """What the template says where these are its own words; what it puts together may quote a message."""
         said = _one_line(refusal.message)
         return f": {said}" if said in self._own_words else f"{_place(refusal)}, for a reason that may quote them."
 
 
-def flatten_content(message: Mapping[str, Any], index: int = 0) -> dict[str, Any]:
-    """Copy a message with its content as one string: text parts are joined by newlines, None becomes empty.
+def checked_message(message: Mapping[str, Any], index: int = 0) -> dict[str, Any]:
+    """Copy a message whose role, content and calls have the right shape.
 
     Args:
         message: In OpenAI's shape.
         index: Its place in the conversation, for errors.
 
     Raises:
-        InvalidRequestError: It has no role, or content that is not text.
+        InvalidRequestError: It has no role, content that is not text, or calls that aren't calls of functions.
     """
     role = message.get("role")
     if not isinstance(role, str) or not role:
         raise InvalidRequestError(f"messages[{index}] has no role.", "Give each message a role and a content.")
     content = message.get("content")
-    if content is None:
-        text = ""
-    elif isinstance(content, str):
-        text = content
-    elif isinstance(content, list):
+    if isinstance(content, list):
         for part in content:
             if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
                 raise InvalidRequestError(
                     f"messages[{index}].content has a part of {_kind(part)}; the local model reads text only.",
                     'Send parts of the form {"type": "text", "text": …}.',
                 )
-        text = "\n".join(part["text"] for part in content)
-    else:
+    elif content is not None and not isinstance(content, str):
         raise InvalidRequestError(
             f"messages[{index}].content must be a string or a list of text parts, not {type(content).__name__}."
         )
-    return {**message, "content": text}
+    calls = message.get("tool_calls")
+    for call in [] if calls is None else calls if isinstance(calls, list) else [None]:
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise InvalidRequestError(
+                f"messages[{index}].tool_calls must be a list of calls of functions.",
+                'Give each as {"id": …, "type": "function", "function": {"name": …, "arguments": …}}.',
+            )
+    return dict(message)
+
+
+def flatten_content(message: Mapping[str, Any], index: int = 0) -> dict[str, Any]:
+    """Copy a message with its content as one string: text parts are joined by newlines, None becomes empty.
+
+    Raises:
+        InvalidRequestError: As for `checked_message`.
+    """
+    checked = checked_message(message, index)
+    content = checked.get("content")
+    if not isinstance(content, str):
+        checked["content"] = "\n".join(part["text"] for part in content or ())
+    return checked
+
+
+def _told_call(call: Mapping[str, Any], habits: TemplateHabits) -> dict[str, Any]:
+    """A call with its arguments in the form that the template writes, and an id that it takes."""
+    arguments_are_text = habits.arguments_are_text
+    if habits.short_ids and "id" in call:
+        call = {**call, "id": _short_id(call["id"])}
+    function = call["function"]
+    arguments = function.get("arguments")
+    if isinstance(arguments, str) and not arguments_are_text:
+        try:
+            parsed = json.loads(arguments)
+        except ValueError:
+            parsed = None
+        if isinstance(parsed, dict):  # what is no object was no proper call; it is told as it was written
+            arguments = parsed
+    elif isinstance(arguments, dict) and arguments_are_text:
+        arguments = _tojson(arguments)
+    return {**call, "function": {**function, "arguments": {} if arguments is None else arguments}}
+
+
+def _short_id(call_id: object) -> str:
+    """An id of nine letters and digits: the same one if it is like that, else one that follows from it."""
+    text = str(call_id)
+    if len(text) == _SHORT_ID and text.isascii() and text.isalnum():
+        return text
+    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:_SHORT_ID]
+
+
+def _shown_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    function = tool.get("function")
+    if not isinstance(function, dict):
+        return dict(tool)
+    shown = {key: value for key, value in function.items() if key != "strict" and value is not None}
+    return {**tool, "function": {**shown, "parameters": shown.get("parameters") or dict(_NO_PARAMETERS)}}
 
 
 def _kind(part: object) -> str:

@@ -14,12 +14,13 @@ import queue
 import threading
 import time
 import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from local_runtime.errors import LocalRuntimeError, WorkerDiedError
-from local_runtime.events import EngineState, EngineStats, Event, Failed, Finished, TextDelta, Timings, Usage
+from local_runtime.events import EngineState, EngineStats, Event, Failed, Finished, StateKept, TextDelta, Timings, Usage
 from local_runtime.options import GenerateRequest, LoadOptions, ModelInfo, Progress, check_messages
-from local_runtime.protocol import CountPromptTokens
+from local_runtime.protocol import CountPromptTokens, RestoreState, SaveState, StateReply
 from local_runtime.supervision import Supervision
 from local_runtime.supervisor import Supervisor
 from local_runtime.transport import ProcessTransport, ThreadTransport, default_worker_command, worker_environment
@@ -44,6 +45,7 @@ __all__ = [
     "LocalEngine",
     "ModelInfo",
     "Progress",
+    "StateKept",
     "Supervision",
     "TextDelta",
     "Timings",
@@ -216,6 +218,7 @@ class LocalEngine:
         self,
         messages: list[dict[str, Any]],
         chat_template_kwargs: dict[str, Any] | None = None,
+        tools: list[dict[str, Any]] | None = None,
         *,
         timeout_s: float | None = None,
     ) -> int:
@@ -227,11 +230,59 @@ class LocalEngine:
         check_messages(messages)
         kwargs = {} if chat_template_kwargs is None else chat_template_kwargs
         supervisor = self._supervisor()
-        question = supervisor.ask(lambda id_: CountPromptTokens(id_, messages, kwargs))
+        question = supervisor.ask(lambda id_: CountPromptTokens(id_, messages, kwargs, tools or []))
         try:
             return int(_wait(supervisor, question.future, timeout_s, "count the tokens"))
         finally:
             supervisor.cancel(question)  # It does nothing if there is an answer.
+
+    # ---- saved states ----
+
+    def save_state(
+        self,
+        path: str | os.PathLike[str],
+        messages: list[dict[str, Any]],
+        chat_template_kwargs: dict[str, Any] | None = None,
+        tools: list[dict[str, Any]] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> StateKept:
+        """Write the keys and values of what every conversation that begins with ``messages`` has in common into a file.
+
+        They are computed first where they aren't there. Every further worker of this engine gets them back, too.
+
+        Raises:
+            SavedStateError: The file cannot be written, or the model has nothing that could be saved.
+            LocalRuntimeError: The conversation has the wrong shape, the model can't be loaded, or the time was over.
+        """
+        check_messages(messages)
+        file, kwargs = str(Path(path).absolute()), chat_template_kwargs or {}
+        return self._ask_for_state(
+            lambda id_: SaveState(id_, file, messages, kwargs, tools or []), file, timeout_s, "save the state"
+        )
+
+    def restore_state(self, path: str | os.PathLike[str], *, timeout_s: float | None = None) -> StateKept:
+        """Read such a file, so that conversations that begin like it need not compute what it holds; also in every further worker.
+
+        Raises:
+            SavedStateError: The file is missing, damaged, or not of this model as it is loaded now.
+            LocalRuntimeError: The model can't be loaded, there is no room in its cache, or the time was over.
+        """
+        file = str(Path(path).absolute())
+        return self._ask_for_state(lambda id_: RestoreState(id_, file), file, timeout_s, "restore the state")
+
+    def _ask_for_state(
+        self, make: Callable[[int], SaveState | RestoreState], file: str, timeout_s: float | None, purpose: str
+    ) -> StateKept:
+        supervisor = self._supervisor()
+        question = supervisor.ask(make)
+        try:
+            reply = _wait(supervisor, question.future, timeout_s, purpose)
+        finally:
+            supervisor.cancel(question)  # It does nothing if there is an answer.
+        assert isinstance(reply, StateReply)
+        supervisor.keep_state(file)
+        return StateKept(reply.tokens, reply.bytes, reply.took_s)
 
     # ---- state ----
 

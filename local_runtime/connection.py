@@ -26,6 +26,7 @@ from local_runtime.protocol import (
     PromptTokensReply,
     ReadyReply,
     Reply,
+    StateReply,
     Stats,
     StatsReply,
     check_version,
@@ -220,6 +221,11 @@ class Connection:
                 task = self._pop(request_id)
                 if isinstance(task, Question):
                     task.answer(count)
+                    self._listener.on_done(self, task)
+            case StateReply():
+                task = self._pop(reply.id)
+                if isinstance(task, Question):
+                    task.answer(reply)
                     self._listener.on_done(self, task)
             case ProgressReply(progress=progress):
                 self._listener.tell_progress(self, progress)

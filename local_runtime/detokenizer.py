@@ -143,15 +143,21 @@ class IncrementalDetokenizer:
     Args:
         tokenizer: The model's tokenizer.
         skip_special_tokens: Leave special tokens out of the text; False writes them by name.
+        visible_ids: Special tokens to write by name all the same.
         bytes_out: None at the beginning of a text. In the middle of one, how many bytes of it the tokens to come say again;
             these are out already and are not given out once more.
     """
 
     def __init__(
-        self, tokenizer: ChatTokenizer, *, skip_special_tokens: bool = True, bytes_out: int | None = None
+        self,
+        tokenizer: ChatTokenizer,
+        *,
+        skip_special_tokens: bool = True,
+        visible_ids: frozenset[int] = frozenset(),
+        bytes_out: int | None = None,
     ) -> None:
         self._tokens = tokenizer.token_bytes
-        self._skipped = tokenizer.special_ids if skip_special_tokens else frozenset()
+        self._skipped = tokenizer.special_ids - visible_ids if skip_special_tokens else frozenset()
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._first = bytes_out is None
         self._spaces_to_strip = self._tokens.leading_spaces if bytes_out is None else 0

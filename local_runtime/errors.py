@@ -17,6 +17,7 @@ __all__ = [
     "OutOfMemoryError",
     "OverloadedError",
     "ProtocolError",
+    "SavedStateError",
     "TargetError",
     "TokenizerError",
     "UnsupportedModelError",
@@ -106,6 +107,12 @@ class WorkerDiedError(LocalRuntimeError):
     code = "worker_died"
 
 
+class SavedStateError(LocalRuntimeError):
+    """A file of saved keys and values cannot be written or read, or is not one of this model as it is loaded now."""
+
+    code = "saved_state"
+
+
 class ProtocolError(LocalRuntimeError):
     """A frame on the worker's pipe is not one that this version understands."""
 
@@ -133,6 +140,7 @@ _BY_CODE: dict[str, type[LocalRuntimeError]] = {
         OverloadedError,
         WorkerDiedError,
         ProtocolError,
+        SavedStateError,
         EngineInternalError,
     )
 }

@@ -21,6 +21,7 @@ __all__ = [
     "FinishReason",
     "Finished",
     "LikelyToken",
+    "StateKept",
     "TextDelta",
     "Timings",
     "TokenLogprob",
@@ -47,6 +48,21 @@ class Usage:
     completion_tokens: int = 0
     cached_tokens: int = 0
     begun_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StateKept:
+    """A saved state that was written or read.
+
+    Attributes:
+        tokens: Tokens whose keys and values it is.
+        file_bytes: Size of the file.
+        took_s: Seconds that it took, what had to be computed first included.
+    """
+
+    tokens: int
+    file_bytes: int
+    took_s: float
 
 
 @dataclass(frozen=True, slots=True)

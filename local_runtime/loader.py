@@ -132,7 +132,7 @@ def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
     cut = memory.said(_context_tokens(options.context_tokens, config.context_tokens))
     on_progress(Progress("load", None, cut or "weights"))
     from local_runtime.runner import TvmRunner
-    from local_runtime.weights import open_weights
+    from local_runtime.weights import WeightsManifest, open_weights
 
     weights = {(name, part): array for name, part, array in open_weights(prepared.weights, verify=False)}
     threads = options.threads or _default_threads()
@@ -148,6 +148,7 @@ def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
         # An accelerator's memory is taken when it is allocated; a processor's only when it is written to.
         needs=memory.needs if kind == "cpu" else None,
         headroom=Headroom() if kind == "cpu" else None,
+        weights_digest=WeightsManifest.read(prepared.weights).content_digest(),
     )
     _try_out(runner, prepared.target)
     runner_info = ModelInfo(
@@ -164,6 +165,8 @@ def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
         kv_mib=runner.total_pages * runner.page_tokens * memory.needs.token_bytes / 2**20,
         load_s=time.perf_counter() - started,
         compiled=compiled,
+        tool_format="" if tokenizer.tool_format is None else tokenizer.tool_format.name,
+        thinks=tokenizer.thought_marks is not None,
     )
     on_progress(Progress("ready", 1.0, runner_info.device))
     return LoadedModel(runner, tokenizer, runner_info, recommended)

@@ -79,6 +79,8 @@ class LoadOptions:
         max_waiting: How many requests may wait; a further one is refused with ``OverloadedError``.
         memory_mib: The most memory in MiB for weights, key-value cache and workspace together; None takes what is free.
         prefix_cache: Keep the keys and values of prompts and answers for requests that begin in the same way.
+        saved_state: File of a saved state that is restored whenever the model is loaded, also after the engine's process died;
+            one that cannot be used is told of in the log, and its prompt is computed as usual.
         speculate: Guess the next tokens from what was said before, where that pays; greedy answers stay the same.
 
     Raises:
@@ -96,6 +98,7 @@ class LoadOptions:
     memory_mib: int | None = None
     prefix_cache: bool = True
     speculate: bool = True
+    saved_state: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.model, str) or not self.model.strip():
@@ -114,6 +117,8 @@ class LoadOptions:
             _check_int("memory_mib", self.memory_mib, 1, "a whole number of at least 1 MiB")
         if self.cache_dir is not None and (not isinstance(self.cache_dir, str) or not self.cache_dir):
             raise _fail("cache_dir", self.cache_dir, "a folder's path")
+        if self.saved_state is not None and (not isinstance(self.saved_state, str) or not self.saved_state):
+            raise _fail("saved_state", self.saved_state, "a file's path")
         for name in ("prefix_cache", "speculate"):
             if not isinstance(getattr(self, name), bool):
                 raise _fail(name, getattr(self, name), "True or False")
@@ -152,6 +157,8 @@ class ModelInfo:
         kv_mib: Memory of the key-value cache in MiB.
         load_s: Seconds from the request to load until the model could answer.
         compiled: True if this load had to compile, False if the compile cache had everything.
+        tool_format: How the model calls tools (``"hermes"``, ``"llama3"``, ``"mistral"`` or ``"mistral-named"``); empty if it can't.
+        thinks: Whether it may think before it answers.
     """
 
     name: str
@@ -167,6 +174,8 @@ class ModelInfo:
     kv_mib: float
     load_s: float
     compiled: bool
+    tool_format: str = ""
+    thinks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +263,7 @@ class GenerateRequest:
 
     Attributes:
         messages: The conversation in OpenAI's shape: each ``{"role": str, "content": text}``, where text is a string or
-            a list of ``{"type": "text", "text": str}``.
+            a list of ``{"type": "text", "text": str}``; calls of tools and their results as :func:`check_messages` says.
         sampling: How tokens are drawn.
         max_tokens: The most tokens to generate; None goes on to the end of the context.
         stop: Strings that end the answer; neither the string nor what follows it is part of the text.
@@ -371,6 +380,8 @@ class GenerateRequest:
 def check_messages(messages: object, *, may_be_empty: bool = False) -> None:
     """Check that ``messages`` has OpenAI's shape with text content only.
 
+    An assistant's message may have ``tool_calls`` in place of content, and ``reasoning_content``; a tool's has ``tool_call_id``.
+
     Raises:
         InvalidRequestError: It has not; the message names the index and the field, and never quotes content.
     """
@@ -391,7 +402,42 @@ def check_messages(messages: object, *, may_be_empty: bool = False) -> None:
                 f"messages[{index}].role must be a string such as system, user or assistant.",
                 "Give each message its role.",
             )
-        _check_content(index, message.get("content"))
+        calls = message.get("tool_calls")
+        if calls is not None:
+            _check_calls(index, role, calls)
+        if role == "tool" and not isinstance(message.get("tool_call_id"), str):
+            raise InvalidRequestError(
+                f"messages[{index}] is a tool's, but has no tool_call_id.", "Give the id of the call that it answers."
+            )
+        for name in ("name", "reasoning_content"):
+            if message.get(name) is not None and not isinstance(message[name], str):
+                raise InvalidRequestError(
+                    f"messages[{index}].{name} is a {type(message[name]).__name__}, but must be a string.",
+                    f"Give {name} as a string, or leave it out.",
+                )
+        if message.get("content") is not None or not calls:
+            _check_content(index, message.get("content"))
+
+
+def _check_calls(index: int, role: str, calls: object) -> None:
+    if role != "assistant" or not isinstance(calls, list):
+        what = "is no list" if role == "assistant" else "is not an assistant's"
+        raise InvalidRequestError(
+            f"messages[{index}].tool_calls {what}.", "Give a list of calls, in an assistant's message only."
+        )
+    for place, call in enumerate(calls):
+        where = f"messages[{index}].tool_calls[{place}]"
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if not isinstance(call, Mapping) or not isinstance(call.get("id"), str) or not isinstance(function, Mapping):
+            raise InvalidRequestError(
+                f"{where} is no call with an id and a function.",
+                'Give each call as {"id": "...", "type": "function", "function": {"name": "...", "arguments": "{...}"}}.',
+            )
+        if not isinstance(function.get("name"), str) or not isinstance(function.get("arguments", ""), str | Mapping):
+            raise InvalidRequestError(
+                f"{where}.function has no name, or arguments that are not JSON text.",
+                "Give its name and its arguments as strings.",
+            )
 
 
 def _check_content(index: int, content: object) -> None:

@@ -44,6 +44,10 @@ class Roster:
         """Something new."""
         self._tasks[task.id] = task
 
+    def add_first(self, task: Underway) -> None:
+        """Something that is to come before everything else."""
+        self._tasks = {task.id: task, **self._tasks}
+
     def remove(self, task: Underway) -> bool:
         """It has ended; returns whether others may have waited for that."""
         self._tasks.pop(task.id, None)

@@ -11,10 +11,12 @@ import tvm_ffi
 from local_runtime.admission import OUT_OF_MEMORY_WORDS, Admission
 from local_runtime.artifact import read_artifact
 from local_runtime.errors import CompileError, OutOfMemoryError
+from local_runtime.page_access import PageAccess
+from local_runtime.state_file import StateShape, state_identity
 from local_runtime.tvm_runtime import Device, load_objects, set_threads, shape_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from local_runtime.memory import Headroom
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["TvmRunner"]
 
 Logits = npt.NDArray[np.float32]
+
+_SCORE_BYTES = 8 * 2**20
+"""Logits of one call of :meth:`TvmRunner.score`, where decodes don't need more."""
 
 
 class TvmRunner:
@@ -43,6 +48,7 @@ class TvmRunner:
         needs: What the model was predicted to take; with it, no step touches memory that isn't there. Leave it out where the
             device takes all of its memory at once.
         headroom: What is left; ``needs`` wants it.
+        weights_digest: Tells these weights from all others, in the identity of what is saved to a file.
 
     Raises:
         CompileError: The compiled code is torn or was made for other weights.
@@ -63,6 +69,7 @@ class TvmRunner:
         threads: int,
         needs: MemoryNeeds | None = None,
         headroom: Headroom | None = None,
+        weights_digest: str = "",
     ) -> None:
         manifest = read_artifact(artifact)
         if manifest is None:
@@ -74,6 +81,10 @@ class TvmRunner:
         # sequence in the same buffers.
         chunk_tokens = min(manifest["prefill_chunk_tokens"], self._whole_pages(context_tokens))
         self.prefill_chunk_tokens: int = max(chunk_tokens, self.max_sequences)
+        # A decode gives a row of logits for each sequence, so that much is planned for; and a little more costs nothing to speak of.
+        self.score_tokens: int = max(self.max_sequences, min(manifest["max_batch"], _SCORE_BYTES // (4 * vocab_size)))
+        in_float32 = target.kind == "cpu" or manifest["quant"] == "f32"
+        self.activation_eps = float(np.finfo(np.float32 if in_float32 else np.float16).eps)
         capacity_tokens = self._whole_pages(total_tokens)
         self._device = Device(target.kind, target.index)
         if target.kind == "cpu":
@@ -101,7 +112,18 @@ class TvmRunner:
                 f"There is no room for a key-value cache of {capacity_tokens} tokens.",
                 "Ask for a smaller context (context_tokens) or fewer sequences at a time.",
             ) from error
+        window = manifest["config"]["sliding_window"]
+        self.can_share = window is None or target.kind == "cpu"
+        if not self.can_share:
+            # TVM's kernels look for the window before a chunk only, and let all tokens of the chunk see each other.
+            self.prefill_chunk_tokens = min(self.prefill_chunk_tokens, window)
+            self.score_tokens = min(self.score_tokens, window)
         self.total_pages = self.available_pages()  # the runtime rounds up by a page of its own
+        self.state_shape = StateShape.of_model(
+            manifest["config"], self.page_tokens, "float32" if in_float32 else "float16"
+        )
+        self.state_identity: Mapping[str, str] = state_identity(manifest, weights_digest)
+        self._pages = PageAccess(self._cache, self._device, self.state_shape)
         self._admission: Admission | None = None
         if needs is not None and headroom is not None:
             self._admission = Admission(
@@ -116,6 +138,7 @@ class TvmRunner:
         self._add = get("vm.builtin.kv_state_add_sequence")
         self._remove = get("vm.builtin.kv_state_remove_sequence")
         self._fork = get("vm.builtin.kv_state_fork_sequence")
+        self._pop = get("vm.builtin.kv_state_popn")
         self._length = get("vm.builtin.attention_kv_cache_get_sequence_length")
         self._begin = get("vm.builtin.kv_state_begin_forward")
         self._end = get("vm.builtin.kv_state_end_forward")
@@ -183,6 +206,55 @@ class TvmRunner:
         row: Logits = logits[0]
         return row
 
+    def score(self, sequence_id: int, token_ids: Sequence[int]) -> Logits:
+        """Append tokens to a sequence, at most ``score_tokens``; logits float32 ``[len(token_ids), vocab]`` after each of them.
+
+        Raises:
+            ValueError: There are more tokens than memory for logits was planned for.
+            OutOfMemoryError: The cache has no page left, or the device no memory.
+        """
+        count = len(token_ids)
+        _check_count("tokens to score", count, self.score_tokens)
+        ids = self._to_device(np.asarray(token_ids, np.int32))
+        every = self._to_device(np.arange(count, dtype=np.int32))
+        return self._forward([sequence_id], [count], lambda: self._prefill(ids, every, self._cache, self._parameters))
+
+    def pop(self, sequence_id: int, tokens: int) -> None:
+        """Take the last tokens of a sequence back, and free the pages that only they were on.
+
+        Raises:
+            ValueError: ``tokens`` is below 0, or more than the sequence has.
+        """
+        if not 0 <= tokens <= int(self._length(self._cache, sequence_id)):
+            raise ValueError(f"{tokens} tokens cannot be taken back: the sequence has fewer")
+        self._pop(self._cache, sequence_id, tokens)
+
+    def read_pages(self, sequence_id: int, tokens: int) -> Iterator[npt.NDArray[Any]]:
+        """Keys and values of a sequence's first tokens, whole pages of them, layer after layer in pieces.
+
+        Each piece is ``[pages, 2, kv heads, page tokens, head_dim]`` as the cache stores it, and must be used before the next step.
+
+        Raises:
+            ValueError: The sequence has fewer tokens, or they don't fill pages.
+        """
+        if not 0 < tokens <= int(self._length(self._cache, sequence_id)) or tokens % self.page_tokens:
+            raise ValueError(f"{tokens} tokens are no whole pages of a sequence")
+        yield from self._pages.read(sequence_id, tokens)
+
+    def restore_sequence(self, sequence_id: int, layers: Sequence[npt.NDArray[Any]]) -> None:
+        """Start a sequence with tokens whose keys and values are known: what :meth:`read_pages` gave, as one array a layer.
+
+        Raises:
+            OutOfMemoryError: The cache has no room for them, or the device no memory. There is no such sequence then.
+        """
+        self._add(self._cache, sequence_id)
+        try:
+            self._reserve(sequence_id, len(layers[0]) * self.page_tokens)
+            self._pages.write(sequence_id, layers)
+        except BaseException:
+            self._remove(self._cache, sequence_id)
+            raise
+
     def decode(self, sequence_ids: Sequence[int], token_ids: Sequence[int]) -> Logits:
         """Append one token to each of some sequences; logits float32 ``[len(sequence_ids), vocab]``.
 
@@ -195,18 +267,41 @@ class TvmRunner:
         ones = [1] * len(sequence_ids)
         return self._forward(sequence_ids, ones, lambda: self._decode(ids, self._cache, self._parameters))
 
+    def decode_with_chunk(
+        self, sequence_ids: Sequence[int], token_ids: Sequence[int], chunk_id: int, chunk_ids: Sequence[int]
+    ) -> Logits:
+        """Append one token to each of some sequences and several to another one, in one step that reads the weights once.
+
+        Args:
+            sequence_ids: Who gets one token.
+            token_ids: Those tokens.
+            chunk_id: Who gets several.
+            chunk_ids: These tokens.
+
+        Returns:
+            Logits float32 ``[len(sequence_ids) + 1, vocab]`` after each one's last token.
+
+        Raises:
+            ValueError: There are more sequences than the cache was made for, or more tokens than its buffers hold.
+            OutOfMemoryError: The cache has no page left, or the device no memory.
+        """
+        batch, tokens = len(sequence_ids), [*token_ids, *chunk_ids]
+        _check_count("sequences of one step", batch + 1, self.max_sequences)
+        _check_count("tokens of one step", len(tokens), self.prefill_chunk_tokens)
+        ids = self._to_device(np.asarray(tokens, np.int32))
+        lasts = self._to_device(np.asarray([*range(batch), len(tokens) - 1], np.int32))
+        counts = [1] * batch + [len(chunk_ids)]
+        return self._forward(
+            [*sequence_ids, chunk_id], counts, lambda: self._prefill(ids, lasts, self._cache, self._parameters)
+        )
+
     def _forward(self, sequence_ids: Sequence[int], new_tokens: Sequence[int], compute: Callable[[], Any]) -> Logits:
         """Reserve the new tokens' places in the cache, compute, and give the logits.
 
         After an exception the cache counts tokens that were not computed: their sequences must be removed, which frees every
         page that they took.
         """
-        try:
-            self._begin(self._cache, shape_of(list(sequence_ids)), shape_of(list(new_tokens)))
-        except RuntimeError as error:
-            if self.available_pages() > 0:
-                raise
-            raise self._cache_is_full() from error
+        self._take_pages(sequence_ids, new_tokens)
         try:
             self._require_memory(new_pages=0, tokens=sum(new_tokens))  # the pages are taken, but not touched yet
             return self._device.fetch(compute())
@@ -220,6 +315,25 @@ class TvmRunner:
         finally:
             self._end(self._cache)
 
+    def _take_pages(self, sequence_ids: Sequence[int], new_tokens: Sequence[int]) -> None:
+        try:
+            self._begin(self._cache, shape_of(list(sequence_ids)), shape_of(list(new_tokens)))
+        except RuntimeError as error:
+            if self.available_pages() > 0:
+                raise
+            raise self._cache_is_full() from error
+
+    def _reserve(self, sequence_id: int, tokens: int) -> None:
+        """Take the pages of a new sequence's first tokens; what is in them is for somebody else to write."""
+        while tokens > 0:
+            count = min(tokens, self.prefill_chunk_tokens)
+            self._take_pages([sequence_id], [count])
+            try:
+                self._require_memory(new_pages=0, tokens=0)
+            finally:
+                self._end(self._cache)
+            tokens -= count
+
     def _require_memory(self, *, new_pages: int, tokens: int) -> None:
         if self._admission is not None:
             self._admission.require_step(self.total_pages - self.available_pages() + new_pages, tokens)
@@ -232,7 +346,7 @@ class TvmRunner:
 
     def close(self) -> None:
         """Give the memory back."""
-        del self._cache, self._parameters, self._weights, self._prefill, self._decode, self._vm
+        del self._pages, self._cache, self._parameters, self._weights, self._prefill, self._decode, self._vm
 
     def _whole_pages(self, tokens: int) -> int:
         """``tokens``, rounded up to whole pages."""

@@ -1,26 +1,26 @@
 """Drawing the next token from logits.
 
-Order: penalties, temperature, top-k, top-p, min-p. Sources: repetition penalty from Keskar et al., "CTRL" (2019), section
-4.1; frequency and presence penalties from OpenAI's API reference; nucleus (top-p) sampling from Holtzman et al. (2020);
-min-p from Nguyen et al. (2024).
+Order: bias, penalties, what is forbidden, temperature, top-k, top-p, min-p. Sources: repetition penalty from Keskar et al.,
+"CTRL" (2019), section 4.1; frequency and presence penalties and the bias from OpenAI's API reference; nucleus (top-p) sampling from
+Holtzman et al. (2020); min-p from Nguyen et al. (2024).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from local_runtime.errors import EngineInternalError
+from local_runtime.errors import EngineInternalError, InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from local_runtime.options import SamplingOptions
 
-__all__ = ["Sampler"]
+__all__ = ["Limits", "Sampler"]
 
 _SEED_MASK = 2**64 - 1
 _BLOCK_ENTRIES = 512
@@ -44,6 +44,20 @@ class _Choices:
         return cls(**{name: value for name, value in chosen.items() if value is not None})
 
 
+class Limits(NamedTuple):
+    """Which tokens may be drawn: those that every field allows.
+
+    Attributes:
+        allowed: The only tokens, int64 ``[allowed]``; None for all.
+        forbidden: Tokens that may not be drawn, wherever they are in the vocabulary or beyond it; None for none.
+        mask: Sets the logits of what may not be drawn to ``-inf``, in place; None where it would set nothing.
+    """
+
+    allowed: npt.NDArray[np.int64] | None = None
+    forbidden: Collection[int] | None = None
+    mask: Callable[[npt.NDArray[np.float32]], None] | None = None
+
+
 class Sampler:
     """Draws the tokens of one answer and remembers them for the penalties.
 
@@ -53,10 +67,19 @@ class Sampler:
     Args:
         options: How to draw.
         prompt_ids: The prompt's tokens.
+        bias: Added to the model's logits before anything else, by token; all within the vocabulary.
+
+    Attributes:
+        is_greedy: Every draw takes the most likely token, so nothing is random.
     """
 
-    def __init__(self, options: SamplingOptions, prompt_ids: Sequence[int]) -> None:
+    def __init__(
+        self, options: SamplingOptions, prompt_ids: Sequence[int], bias: Mapping[int, float] | None = None
+    ) -> None:
         self._options = _Choices.of(options)
+        self.is_greedy = self._options.temperature == 0 or self._options.top_k == 1
+        self._biased_ids = np.array(list(bias or ()), dtype=np.int64)
+        self._biases = np.array(list((bias or {}).values()), dtype=np.float32)
         seed = options.seed
         self._random = np.random.Generator(np.random.PCG64(None if seed is None else seed & _SEED_MASK))
         self._seen = set(prompt_ids) if self._options.repetition_penalty != 1.0 else set()
@@ -73,37 +96,76 @@ class Sampler:
         """
         for token in token_ids:
             self._remember(token)
-        if drawn and not self._greedy:
+        if drawn and not self.is_greedy:
             self._random.random(len(token_ids))  # one uniform for each token
 
-    @property
-    def _greedy(self) -> bool:
-        return self._options.temperature == 0 or self._options.top_k == 1
-
-    def sample(self, logits: npt.NDArray[np.float32], allowed: npt.NDArray[np.int64] | None = None) -> int:
+    def sample(self, logits: npt.NDArray[np.float32], limits: Limits | None = None) -> int:
         """Draw the next token.
 
         Args:
             logits: float32 ``[vocab]``, left unchanged; ``-inf`` forbids a token.
-            allowed: The only tokens that may be drawn, int64 ``[allowed]``; None for all. What is forbidden is gone before
-                top-k, top-p and min-p look.
+            limits: Which tokens may be drawn; None for all. What is forbidden is gone before top-k, top-p and min-p look.
 
         Returns:
             Its id. With temperature 0 the one with the highest logit after penalties, the lowest id on ties.
 
         Raises:
-            EngineInternalError: The logits hold a NaN, or no token is allowed.
+            EngineInternalError: The logits hold a NaN, or none of them is finite.
+            InvalidRequestError: Nothing may be drawn: each token is forbidden.
         """
+        changed, best = self._most_likely(logits, limits)
+        token = best if self.is_greedy else self._draw(changed, float(changed[best]))
+        self._remember(token)
+        return token
+
+    def clearly_best(self, logits: npt.NDArray[np.float32], lead: float, limits: Limits | None = None) -> int | None:
+        """Draw the most likely token where draws are greedy and no other one comes near it.
+
+        Args:
+            logits: As in :meth:`sample`.
+            lead: By how much its logit has to be higher than any other one's, measured before penalties that stretch logits.
+            limits: As in :meth:`sample`.
+
+        Returns:
+            Its id; None, and nothing is remembered, where another one is as near or draws are random.
+
+        Raises:
+            EngineInternalError: As in :meth:`sample`.
+            InvalidRequestError: As in :meth:`sample`.
+        """
+        if not self.is_greedy:
+            return None
+        changed, best = self._most_likely(logits, limits)
+        highest = changed[best]
+        changed[best] = -np.inf  # put back at once, so that the caller's logits are what they were
+        second = float(changed.max())
+        changed[best] = highest
+        penalty = self._options.repetition_penalty
+        if float(highest) - second < lead * max(penalty, 1 / penalty):
+            return None
+        self._remember(best)
+        return best
+
+    def _most_likely(
+        self, logits: npt.NDArray[np.float32], limits: Limits | None
+    ) -> tuple[npt.NDArray[np.float32], int]:
+        """The logits with all that changes them before a draw, and the place of the highest, which is finite."""
+        if self._biased_ids.size:
+            logits = self._copy(logits)
+            logits[self._biased_ids] += self._biases
         logits = self._penalised(logits)
-        if allowed is not None:
-            logits = self._only(logits, allowed)
+        if limits is not None:
+            logits = self._limited(logits, limits)
         best = int(np.argmax(logits))  # of a NaN, numpy's argmax returns the place
         highest = float(logits[best])
         if not np.isfinite(highest):
+            if limits is not None and np.isneginf(highest):
+                raise InvalidRequestError(
+                    "No token is left that may come next: the constraints of the answer exclude each other.",
+                    "Ask with fewer of them: min_tokens, stop_token_ids, a grammar, or the beginning of an answer.",
+                )
             raise EngineInternalError("The model produced logits that are not finite numbers.")
-        token = best if self._greedy else self._draw(logits, highest)
-        self._remember(token)
-        return token
+        return logits, best
 
     def _penalised(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         options = self._options
@@ -122,11 +184,16 @@ class Sampler:
             logits[ids] -= counts * np.float32(options.frequency_penalty) + np.float32(options.presence_penalty)
         return logits
 
-    def _only(self, logits: npt.NDArray[np.float32], allowed: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-        values = logits[allowed]  # before the copy, for that may be where they are
+    def _limited(self, logits: npt.NDArray[np.float32], limits: Limits) -> npt.NDArray[np.float32]:
         logits = self._copy(logits)
-        logits.fill(-np.inf)
-        logits[allowed] = values
+        if limits.allowed is not None:
+            values = logits[limits.allowed]
+            logits.fill(-np.inf)
+            logits[limits.allowed] = values
+        if limits.forbidden is not None:
+            logits[[token for token in limits.forbidden if token < logits.size]] = -np.inf
+        if limits.mask is not None:
+            limits.mask(logits)
         return logits
 
     def _copy(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

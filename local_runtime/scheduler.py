@@ -1,15 +1,22 @@
 """Decides what the model computes next: plain Python that knows nothing of tensors.
 
-A step is either one chunk of one prompt (prefill) or one token for every running sequence (decode). The two alternate
-while both have work, so a long prompt never stalls the answers that are already running for more than one chunk.
+A step is either one chunk of one prompt (prefill) or one token for every running sequence (decode). While both have work, a chunk
+rides in the same step as a decode (Agrawal et al., 2024, "Sarathi-Serve"), which reads the weights once for both; where it cannot,
+the two alternate. Such a chunk is no larger than what doubles the time of a decode (:mod:`local_runtime.pace`): while a long prompt
+arrives, answers go on at half their speed at least. Where more prompts arrive than answers run, chunks are larger in proportion.
 
 A sequence is admitted when its whole future fits: the pages for its prompt and all its ``max_tokens`` are reserved
-before its first chunk, so it cannot run out of pages. Of an open-ended answer, whose ``max_tokens`` is the rest of the
+before its first chunk, so it cannot run out of pages; those that it shares with others count once
+(:mod:`local_runtime.page_ledger`). Of an open-ended answer, whose ``max_tokens`` is the rest of the
 context because nobody said anything else, only the next :data:`OPEN_ENDED_TOKENS` are reserved: most answers end long
 before, and a whole context for each of them would make them wait for each other. Where more pages are needed than there
 are, the open-ended sequence that was admitted last gives its own back, waits at the head of the queue, and starts again
 with what it has said so far when its whole future fits: that happens to a sequence once at most, and nothing of its
 answer is lost.
+
+What has ended or was sent back stays in the cache as long as nobody needs its pages (:mod:`local_runtime.prefix_cache`). A sequence
+takes the longest beginning that it shares with others right before its first chunk, when those before it in the row are through;
+or when it is admitted, where it only fits like that.
 
 Waiting sequences take turns by conversation (:mod:`local_runtime.fair_queue`), and there is a limit to how many may
 wait: a further one is refused, with the time after which it would have been its turn.
@@ -18,60 +25,33 @@ wait: a further one is refused, with the time after which it would have been its
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from local_runtime.errors import OutOfMemoryError, OverloadedError
+from local_runtime.errors import OverloadedError
 from local_runtime.fair_queue import FairQueue
-from local_runtime.sequence import Sequence, SequenceState
+from local_runtime.pace import Pace
+from local_runtime.page_ledger import PageLedger
+from local_runtime.prefix_cache import PrefixCache
+from local_runtime.sequence import SequenceState
+from local_runtime.steps import DecodeStep, EvictStep, ForkStep, PrefillStep, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["OPEN_ENDED_TOKENS", "DecodeStep", "EvictStep", "PrefillStep", "Scheduler", "Step"]
+    from local_runtime.errors import OutOfMemoryError
+    from local_runtime.prefix_cache import Prefix
+    from local_runtime.sequence import Sequence
+
+__all__ = ["OPEN_ENDED_TOKENS", "DecodeStep", "EvictStep", "ForkStep", "PrefillStep", "Scheduler", "Step"]
 
 OPEN_ENDED_TOKENS = 256
 """Tokens of an open-ended answer that are reserved at a time."""
 
+_CHUNKS_IN_A_ROW = 15
+"""After so many decodes with a chunk comes one without, by which chunks are measured: how long a decode takes changes."""
+
 _NEWEST_SHARE = 0.2
 """How much the newest measurement counts in the mean time that a sequence holds its place."""
-
-
-@dataclass(frozen=True, slots=True)
-class PrefillStep:
-    """Compute ``sequence.tokens[start:end]``; with ``start == 0`` the runner does not know the sequence yet."""
-
-    sequence: Sequence
-    start: int
-    end: int
-
-    @property
-    def is_last(self) -> bool:
-        """True if the next token can be drawn after this chunk."""
-        return self.end == len(self.sequence.tokens)
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeStep:
-    """Feed the newest token of each sequence, in this order."""
-
-    sequences: tuple[Sequence, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EvictStep:
-    """Free what the runner holds for a sequence.
-
-    Attributes:
-        sequence: Waits again, and its tokens are kept; or, with an error, it has to be ended and removed.
-        error: Why it cannot go on.
-    """
-
-    sequence: Sequence
-    error: OutOfMemoryError | None = None
-
-
-Step: TypeAlias = PrefillStep | DecodeStep | EvictStep
 
 
 class Scheduler:
@@ -85,10 +65,16 @@ class Scheduler:
         max_waiting: How many sequences may wait; None sets no limit.
         shortage: Given the pages that would be reserved in all, gives the error to tell if there is no memory for them,
             else None. Without it the pages are taken to be there.
+        may_keep: Given the pages that would be in use, whether some of them may be only kept in case they are asked for again.
+        remove: Ends a sequence in the runner, of the prefix cache's. None: there is no prefix cache.
+        pop: Takes the last tokens of such a one back; goes with ``remove``.
+        mixed: Whether the runner computes a chunk of a prompt together with a decode.
         clock: Seconds that only grow.
 
     Attributes:
-        unreserved_pages: Pages that are kept for nobody.
+        pages: Who holds which page.
+        prefixes: What new sequences can begin with; None if nothing is kept.
+        pace: How long steps take.
         refused_total: Sequences that were refused because too many waited.
         evicted_total: Sequences that had to give their pages back and wait again.
     """
@@ -102,6 +88,10 @@ class Scheduler:
         prefill_chunk_tokens: int,
         max_waiting: int | None = None,
         shortage: Callable[[int], OutOfMemoryError | None] = lambda pages: None,
+        may_keep: Callable[[int], bool] = lambda pages: True,
+        remove: Callable[[int], None] | None = None,
+        pop: Callable[[int, int], None] | None = None,
+        mixed: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if min(total_pages, page_tokens, max_sequences, prefill_chunk_tokens) < 1:
@@ -111,19 +101,31 @@ class Scheduler:
         self.max_sequences = max_sequences
         self.prefill_chunk_tokens = prefill_chunk_tokens
         self.max_waiting = max_waiting
-        self.unreserved_pages = total_pages
+        self.pages = PageLedger(total_pages, page_tokens)
+        self.prefixes = None if remove is None or pop is None else PrefixCache(self.pages, remove=remove, pop=pop)
+        self.pace = Pace(prefill_chunk_tokens)
         self.refused_total = 0
         self.evicted_total = 0
         self._shortage = shortage
+        self._may_keep = may_keep
+        self._most_used_pages = 0
+        self._looked_up: dict[int, tuple[int, Prefix | None]] = {}
         self._clock = clock
         self._waiting = FairQueue()
         # Insertion order is the order of turns; dicts because sequences leave from anywhere.
         self._prefilling: dict[int, Sequence] = {}
         self._running: dict[int, Sequence] = {}
+        self._mixed = mixed
+        self._chunks_in_a_row = 0
         self._last_was_prefill = False
         self._last_batch_was_together = False
         self._admissions = 0
         self._service_s: float | None = None
+
+    @property
+    def unreserved_pages(self) -> int:
+        """Pages that can be reserved for somebody: those of nobody, and those that are only kept."""
+        return self.pages.unpromised
 
     @property
     def num_waiting(self) -> int:
@@ -173,59 +175,101 @@ class Scheduler:
         self._waiting.add(sequence)
         if self.max_waiting is None or self.num_waiting <= self.max_waiting:
             return
-        self._admit()  # Perhaps there is a place for it, or for one that waits before it.
+        self._admit(may_fork=False)  # Perhaps there is a place for it, or for one that waits before it.
         if sequence.state is SequenceState.WAITING and self.num_waiting > self.max_waiting:
             self._waiting.remove(sequence)
             sequence.state = SequenceState.DONE
             self.refused_total += 1
             raise self._overloaded(wait_s)
 
-    def remove(self, sequence: Sequence) -> None:
-        """Forget a sequence in any state and take its reservation back; the runner's pages are the caller's to free."""
+    def remove(self, sequence: Sequence, *, keep: bool = False) -> bool:
+        """Forget a sequence in any state and take its reservation back.
+
+        Args:
+            sequence: Which one.
+            keep: What the runner holds for it is its tokens, and may serve others.
+
+        Returns:
+            True if the prefix cache has it now. Else what the runner holds for it is the caller's to free.
+        """
+        kept = False
         if sequence.state is SequenceState.WAITING:
             self._waiting.remove(sequence)
         elif sequence.state is not SequenceState.DONE:
-            self._release(sequence)
+            kept = self._release(sequence, keep=keep)
             self._note_service(sequence)
+        self._looked_up.pop(sequence.sequence_id, None)
         sequence.state = SequenceState.DONE
+        return kept
 
-    def requeue(self, sequence: Sequence) -> None:
-        """Send an admitted sequence back to the head of the queue; its cached tokens are taken to be gone.
+    def requeue(self, sequence: Sequence, *, keep: bool = False) -> bool:
+        """Send an admitted sequence back to the head of the queue; see :meth:`remove`. It starts again with none of its tokens cached.
 
         To send back several, start with the youngest, so that the oldest ends at the head.
         """
-        self._release(sequence)
-        sequence.cached = 0
+        kept = self._release(sequence, keep=keep)
+        self._looked_up.pop(sequence.sequence_id, None)
+        sequence.cached = sequence.prefix_tokens = 0
         sequence.state = SequenceState.WAITING
         self._waiting.give_back(sequence)
+        return kept
 
     def next_step(self) -> Step | None:
         """Reserve what running answers need, admit what fits, then choose the next step; None if nothing is left to do."""
-        step = self._make_room() or self._admit()
+        step: Step | None = self._make_room() or self._admit()
+        if step is None and self._prefilling:
+            step = self._prefill(next(iter(self._prefilling.values())))
         if step is not None:
             return step
-        if self._prefilling and not (self._last_was_prefill and self._running):
-            self._last_was_prefill = True
-            sequence = next(iter(self._prefilling.values()))
-            end = min(sequence.cached + self.prefill_chunk_tokens, len(sequence.tokens))
-            return PrefillStep(sequence, sequence.cached, end)
         self._last_was_prefill = False
-        if not self._running:
-            return None
-        return DecodeStep(self._next_batch())
+        self._chunks_in_a_row = 0
+        return self._decode(self._next_batch()) if self._running else None
 
-    def computed(self, step: PrefillStep | DecodeStep) -> None:
+    def computed(self, step: ForkStep | PrefillStep | DecodeStep) -> None:
         """Record that the runner has computed ``step``; call it before the new tokens are appended."""
+        grow = self.pages.grow
         if isinstance(step, DecodeStep):
             for sequence in step.sequences:
                 sequence.cached += 1
-            return
+                grow(sequence.sequence_id, sequence.cached)
+            if step.chunk is None:
+                return
+            step = step.chunk
         sequence = step.sequence
+        if isinstance(step, ForkStep):
+            if self.pages.pages(sequence.sequence_id):
+                self.pages.close(sequence.sequence_id)
+                self.pages.open(sequence.sequence_id, sequence.reserved_pages)
+            self.pages.fork(step.source, sequence.sequence_id, step.tokens)
+            sequence.cached = sequence.prefix_tokens = step.tokens
+            if self.prefixes is not None:
+                self.prefixes.used(step.source)
+            return
+        if sequence.reused_tokens is None:
+            sequence.reused_tokens = step.start
         sequence.cached = step.end
+        grow(sequence.sequence_id, sequence.cached)
         if step.is_last:
             del self._prefilling[sequence.sequence_id]
             self._running[sequence.sequence_id] = sequence
             sequence.state = SequenceState.RUNNING
+            if self.prefixes is not None and not sequence.alone:
+                self.prefixes.lend(sequence.sequence_id, sequence.tokens)
+
+    def room_for_guesses(self, sequence: Sequence) -> int:
+        """How many tokens after the next one a running sequence can be fed at once, with nobody giving anything up for that.
+
+        What is fed has to be taken back from the runner, or counted in ``sequence.cached``, before :meth:`computed` or
+        :meth:`next_step` is called.
+        """
+        pages = self.pages.pages(sequence.sequence_id)
+        most = min(sequence.reserved_pages, pages + self.pages.free)
+        return max(0, most * self.page_tokens - sequence.cached - 1)
+
+    def distrust(self, sequence: Sequence) -> None:
+        """Lend nobody any more what a sequence, which has failed, was forked from."""
+        if self.prefixes is not None and sequence.prefix_tokens:
+            self.prefixes.distrust(sequence.tokens[: sequence.prefix_tokens])
 
     # ---- pages and memory ----
 
@@ -237,37 +281,66 @@ class Scheduler:
         return min(all_pages, self.pages_for(len(sequence.tokens) + OPEN_ENDED_TOKENS))
 
     def _shortage_with(self, more_pages: int) -> OutOfMemoryError | None:
-        return self._shortage(self.total_pages - self.unreserved_pages + more_pages)
+        return self._shortage(self.pages.held + self.pages.promised + more_pages)
 
-    def _admit(self) -> EvictStep | None:
+    def _claim(self, pages: int, *, spare: int | None = None) -> bool:
+        """See to it that so many pages are free for a step; entries of the prefix cache go for that, but for ``spare``."""
+        ledger, prefixes = self.pages, self.prefixes
+        if pages <= 0:
+            return True
+        if prefixes is not None and prefixes.num_idle:
+            in_use = ledger.used + pages
+            if in_use > self._most_used_pages and not self._may_keep(in_use):
+                prefixes.free(ledger.free + min(pages, in_use - self._most_used_pages), spare=spare)
+            prefixes.free(pages, spare=spare)
+        self._most_used_pages = max(self._most_used_pages, ledger.used + pages)
+        return ledger.free >= pages
+
+    def _admit(self, *, may_fork: bool = True) -> ForkStep | EvictStep | None:
         """Admit whoever fits. If nobody is admitted and there is no memory for anybody, who is first has to end."""
         error: OutOfMemoryError | None = None
 
+        prefix: Prefix | None = None
+
         def fits(sequence: Sequence) -> bool:
-            nonlocal error
+            nonlocal error, prefix
+            prefix = None
             pages = self._pages_at_first(sequence)
-            if pages > self.unreserved_pages:
-                return False
-            error = self._shortage_with(pages)
-            return error is None
+            fitting, error = self._fits(pages)
+            if not fitting and may_fork and (found := self._prefix_of(sequence)) is not None:
+                whole = found.tokens // self.page_tokens
+                fitting, error = self._fits(pages - whole + self.pages.newly_held(found.source, found.tokens))
+                prefix = found
+            return fitting
 
         while self._waiting and self.num_admitted < self.max_sequences:
             sequence = self._waiting.take(fits)
             if sequence is None:
                 break
-            self._reserve(sequence, self._pages_at_first(sequence))
+            pages = self._pages_at_first(sequence)
+            self.pages.open(sequence.sequence_id, pages)
+            sequence.reserved_pages = pages
             self._admissions += 1
             sequence.admission = self._admissions
             if sequence.admitted_at_s is None:
                 sequence.admitted_at_s = self._clock()
             sequence.state = SequenceState.PREFILLING
             self._prefilling[sequence.sequence_id] = sequence
+            if prefix is not None:
+                return self._fork(sequence, prefix)
         if self.num_admitted or not self._waiting:
             return None
         # All pages are free, so it is memory that lacks, and nobody is here whose end would change that.
         first = self._waiting.first
         assert first is not None
         return EvictStep(first, self._shortage_with(self._pages_at_first(first)) or error)
+
+    def _fits(self, pages: int) -> tuple[bool, OutOfMemoryError | None]:
+        """Whether so many pages more can be promised; and the error, if only memory lacks."""
+        if pages > self.pages.unpromised:
+            return False, None
+        error = self._shortage_with(pages)
+        return error is None, error
 
     def _make_room(self) -> EvictStep | None:
         """Reserve the next pages of open-ended answers that have used up theirs; somebody may have to go for that."""
@@ -278,10 +351,11 @@ class Scheduler:
             wanted = self._pages_at_first(sequence) - sequence.reserved_pages
             error: OutOfMemoryError | None = None
             for pages in (wanted, needed):
-                if pages <= self.unreserved_pages:
+                if pages <= self.pages.unpromised:
                     error = self._shortage_with(pages)
                     if error is None:
-                        self._reserve(sequence, pages)
+                        self.pages.reserve(sequence.sequence_id, pages)
+                        sequence.reserved_pages += pages
                         break
             else:
                 if error is not None and self.num_admitted == 1:
@@ -295,23 +369,96 @@ class Scheduler:
         youngest = max((each for each in admitted if each.open_ended), key=lambda sequence: sequence.admission)
         youngest.open_ended = False
         self.evicted_total += 1
-        self.requeue(youngest)
-        return EvictStep(youngest)
+        kept = self.requeue(youngest, keep=True)
+        return EvictStep(youngest, kept=kept)
 
-    def _reserve(self, sequence: Sequence, pages: int) -> None:
-        self.unreserved_pages -= pages
-        sequence.reserved_pages += pages
-
-    def _release(self, sequence: Sequence) -> None:
+    def _release(self, sequence: Sequence, *, keep: bool) -> bool:
+        """Take an admitted sequence out of its row, and its pages from it; True if the prefix cache keeps them."""
         row = self._prefilling if sequence.state is SequenceState.PREFILLING else self._running
         del row[sequence.sequence_id]
-        self.unreserved_pages += sequence.reserved_pages
         sequence.reserved_pages = 0
+        if self.prefixes is not None:
+            if keep and sequence.cached and not sequence.alone:
+                self.pages.grow(sequence.sequence_id, sequence.cached)
+                if self.prefixes.keep(sequence.sequence_id, sequence.tokens[: sequence.cached]):
+                    return True
+            self.prefixes.forget(sequence.sequence_id)
+        self.pages.close(sequence.sequence_id)
+        return False
+
+    # ---- prefill ----
+
+    def _prefix_of(self, sequence: Sequence) -> Prefix | None:
+        """The longest beginning that a sequence shares with an entry of the prefix cache, if it may take one."""
+        if self.prefixes is None or sequence.no_prefix or sequence.alone:
+            return None
+        known = self._looked_up.get(sequence.sequence_id)
+        if known is None or known[0] != self.prefixes.version:
+            known = self.prefixes.version, self.prefixes.longest(sequence.tokens)
+            self._looked_up[sequence.sequence_id] = known
+        return known[1]
+
+    def _fork(self, sequence: Sequence, prefix: Prefix) -> ForkStep:
+        """Take ``prefix``; without its last, begun page where there is no page for a copy of that."""
+        tokens = prefix.tokens
+        if tokens % self.page_tokens and not self._claim(1, spare=prefix.source):
+            tokens -= tokens % self.page_tokens
+        return ForkStep(sequence, prefix.source, tokens)
+
+    def _prefill(self, sequence: Sequence) -> Step | None:
+        """The next step for a prompt; None if it is others' turn."""
+        if sequence.cached <= sequence.prefix_tokens and (prefix := self._prefix_of(sequence)) is not None:
+            more_pages = prefix.tokens // self.page_tokens - sequence.cached // self.page_tokens
+            # What is held grows by the pages that only idle ones have; and as many more are not waited for any longer.
+            if (
+                more_pages > 0
+                and self.pages.newly_held(prefix.source, prefix.tokens) <= self.pages.unpromised + more_pages
+            ):
+                return self._fork(sequence, prefix)
+        if not self._running:
+            self._last_was_prefill = True
+            return self._chunk(sequence, self.prefill_chunk_tokens)
+        if self._may_ride(sequence):
+            if self._chunks_in_a_row >= _CHUNKS_IN_A_ROW:
+                return None
+            self._chunks_in_a_row += 1
+            batch = self._next_batch()
+            room = self.prefill_chunk_tokens - len(batch)
+            most_tokens = min(room, self.pace.riding_tokens(len(self._prefilling), len(self._running)))
+            return self._decode(batch, self._chunk(sequence, most_tokens))
+        if self._last_was_prefill:
+            return None
+        self._last_was_prefill = True
+        return self._chunk(sequence, self.pace.chunk_tokens(len(self._prefilling), len(self._running)))
+
+    def _chunk(self, sequence: Sequence, most_tokens: int) -> PrefillStep:
+        if sequence.chunk_tokens is not None:
+            most_tokens = min(most_tokens, sequence.chunk_tokens)
+        end = min(sequence.cached + most_tokens, len(sequence.tokens))
+        self._claim(self.pages.lacking(sequence.sequence_id, end))
+        return PrefillStep(sequence, sequence.cached, end)
+
+    def _decode(self, sequences: tuple[Sequence, ...], chunk: PrefillStep | None = None) -> DecodeStep:
+        lacking = 0 if chunk is None else self.pages.lacking(chunk.sequence.sequence_id, chunk.end)
+        self._claim(lacking + sum(self.pages.lacking(each.sequence_id, each.cached + 1) for each in sequences))
+        return DecodeStep(sequences, chunk)
+
+    def _may_ride(self, sequence: Sequence) -> bool:
+        """Whether a chunk of a prompt can be computed in one step with a decode of whoever runs."""
+        if not self._mixed or sequence.alone or sequence.chunk_tokens is not None:
+            return False
+        if len(self._running) >= self.prefill_chunk_tokens or any(each.alone for each in self._running.values()):
+            return False
+        new_pages = len(self._running) + self.pages_for(self.prefill_chunk_tokens) + 1
+        # Where nothing is shared, all tables together list no page twice.
+        return self.pages.listed == self.pages.held or self.pages.listed + new_pages <= self.total_pages
 
     # ---- turns and times ----
 
     def _next_batch(self) -> tuple[Sequence, ...]:
         together = tuple(sequence for sequence in self._running.values() if not sequence.alone)
+        if self.pages.listed + len(together) > self.total_pages:
+            together = self._as_many_as_can_be_listed(together)
         alone = next((sequence for sequence in self._running.values() if sequence.alone), None)
         if alone is None:
             return together
@@ -322,6 +469,23 @@ class Scheduler:
         # To the end of the row, so that those who go alone take turns.
         self._running[alone.sequence_id] = self._running.pop(alone.sequence_id)
         return (alone,)
+
+    def _as_many_as_can_be_listed(self, sequences: tuple[Sequence, ...]) -> tuple[Sequence, ...]:
+        """The first of some running sequences, who go to the end of the row.
+
+        The runner lists the pages of each sequence of a batch, shared ones again each time, in a buffer for as many as there are.
+        """
+        batch: list[Sequence] = []
+        listed = 0
+        for sequence in sequences:
+            listed += self.pages.pages_for(sequence.cached + 1)
+            if batch and listed > self.total_pages:
+                break
+            batch.append(sequence)
+        if len(batch) < len(sequences):
+            for sequence in batch:
+                self._running[sequence.sequence_id] = self._running.pop(sequence.sequence_id)
+        return tuple(batch)
 
     def _note_service(self, sequence: Sequence) -> None:
         if sequence.admitted_at_s is None:

@@ -26,10 +26,12 @@ class Sequence:
 
     The cache holds the keys and values of ``tokens[:cached]``. What is not cached yet is prefilled in chunks; once only
     the newest token is missing, the sequence is decoded. A sequence that loses its pages starts again with
-    ``cached = 0`` and prefills its prompt together with the tokens generated so far, so nothing of the answer is lost.
+    ``cached = 0`` and prefills its prompt together with the tokens generated so far, so nothing of the answer is lost; of
+    these it takes from others, or from what was kept of itself, what it finds.
 
     Attributes:
-        sequence_id: The runner's name for it; unique as long as the engine lives.
+        sequence_id: The runner's name for it; unique as long as the engine lives. It gets another one when the prefix cache keeps
+            what it has computed, and the runner knows that under the old one.
         tokens: The prompt, then what was generated.
         prompt_tokens: How many of ``tokens`` are the prompt.
         max_tokens: The most tokens to generate, at least 1.
@@ -42,6 +44,10 @@ class Sequence:
         overtaken: How often another one was admitted before it because that one was smaller; only the queue counts.
         admission: The how many-th admission was its own; only the scheduler counts.
         admitted_at_s: When it was first admitted, by the scheduler's clock.
+        chunk_tokens: The most tokens in one prefill step of it; None leaves that to the scheduler.
+        no_prefix: Take nothing from the prefix cache: the logits after each token of its prompt are wanted, or a fork has failed.
+        prefix_tokens: How many of its first tokens were taken from another sequence since it was admitted.
+        reused_tokens: The same before its very first prefill step; None until then.
     """
 
     sequence_id: int
@@ -57,6 +63,10 @@ class Sequence:
     overtaken: int = 0
     admission: int = 0
     admitted_at_s: float | None = None
+    chunk_tokens: int | None = None
+    no_prefix: bool = False
+    prefix_tokens: int = 0
+    reused_tokens: int | None = None
 
     def __post_init__(self) -> None:
         if not self.tokens or self.max_tokens < 1:

@@ -37,6 +37,7 @@ from local_runtime.errors import (
     WorkerDiedError,
 )
 from local_runtime.inbox import Inbox
+from local_runtime.kept_states import KeptStates, Restoring
 from local_runtime.protocol import encode
 from local_runtime.receivers import Receivers
 from local_runtime.roster import Roster
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
     from local_runtime.connection import OpenTransport
     from local_runtime.events import EngineState, Event
     from local_runtime.options import GenerateRequest, LoadOptions, ModelInfo, Progress
-    from local_runtime.protocol import CountPromptTokens
     from local_runtime.supervision import Supervision
+    from local_runtime.underway import Asked
 
 __all__ = ["Supervisor"]
 
@@ -102,6 +103,7 @@ class Supervisor:
         self._ready_at = 0.0
         self._start_at: float | None = None
         self._died_before = False
+        self._states = KeptStates(options.saved_state)
 
     # ---- from any thread ----
 
@@ -127,7 +129,7 @@ class Supervisor:
         self._accept(answer)
         return answer
 
-    def ask(self, make: Callable[[int], CountPromptTokens]) -> Question:
+    def ask(self, make: Callable[[int], Asked]) -> Question:
         """Ask a question; its answer comes in the question's future.
 
         Raises:
@@ -138,6 +140,11 @@ class Supervisor:
         question = Question(number, make(number))
         self._accept(question)
         return question
+
+    def keep_state(self, path: str) -> None:
+        """Restore a saved state in every worker from the next one on; the present one has it."""
+        if os.getpid() == self.owner_pid:
+            self._inbox.put(functools.partial(self._states.keep, path))
 
     def when_ready(self) -> concurrent.futures.Future[ModelInfo]:
         """Start a worker if there is none; the future tells what it loaded, or why it can't.
@@ -314,6 +321,8 @@ class Supervisor:
         self._roster.remove(task)
         if isinstance(task, Answer):
             self._receivers.deliver(task, event)
+        if isinstance(task, Restoring):
+            self._states.ended(task)
         task.forget()
 
     # -- what the worker says --
@@ -327,6 +336,8 @@ class Supervisor:
         waiting, self._waiting_for_ready = self._waiting_for_ready, []
         for future in waiting:
             _settle(future, info)
+        for restoring in self._states.begin(lambda: next(self._ids)):
+            self._roster.add_first(restoring)
         self._dispatch()
 
     def _moved(self, task: Underway) -> None:
@@ -336,7 +347,12 @@ class Supervisor:
 
     def _done(self, task: Underway) -> None:
         task.forget()
-        self._worked(finished=True)
+        if isinstance(task, Restoring):
+            self._states.ended(
+                task
+            )  # which is not what anybody wanted done: a worker that does no more than this goes in circles
+        else:
+            self._worked(finished=True)
         if self._roster.remove(task):
             self._dispatch()
 

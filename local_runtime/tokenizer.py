@@ -2,36 +2,36 @@
 
 The text of a message is data. If a user types ``<|im_end|>``, the model must see these ten characters and not the token
 that ends a turn, else whoever writes a message could write the system's part too. `ChatTokenizer.encode_chat` sees to
-that; see `_PlainTextTwin` for how.
+that; see `PlainTextTwin` for how.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokenizers import Tokenizer
-
-from local_runtime.chat_template import ChatTemplate, flatten_content
+from local_runtime.chat_template import checked_message
 from local_runtime.detokenizer import IncrementalDetokenizer, TokenBytes
 from local_runtime.errors import InvalidRequestError, TokenizerError
 from local_runtime.models.config import ModelConfig
 from local_runtime.paths import kind_of
+from local_runtime.tokenizer_files import check_ids, read_object, read_templates, read_tokenizer, special_tokens_of
+from local_runtime.tool_calls.formats import MARKS, thought_marks_of, tool_format_of
+from local_runtime.tool_calls.reasoning import THOUGHT_MARKS
+from local_runtime.typed_tokens import PlainTextTwin, break_tokens, map_strings, pattern_of, strings_in
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from tokenizers import Tokenizer
+
+    from local_runtime.chat_template import ChatTemplate
     from local_runtime.healing import TokenPrefixes
+    from local_runtime.tool_calls.formats import ToolFormat
+    from local_runtime.tool_calls.reasoning import ThoughtMarks
 
 __all__ = ["ChatTokenizer"]
 
-_AGAIN = "Copy or download the file again."
-_OTHER_TOKENIZER_MEND = "Use the tokenizer that belongs to this checkpoint."
-_MOST_PADDING_ROWS = 1024
-_SPECIAL_TOKEN_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 # Unicode noncharacters: never part of a text, so one that the messages don't contain is easily found.
 _NONCHARACTERS = tuple(chr(code) for code in range(0xFDD0, 0xFDF0))
 
@@ -47,10 +47,16 @@ class ChatTokenizer:
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, template: ChatTemplate | None, eos_ids: Collection[int], where: str
+        self,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        eos_ids: Collection[int],
+        where: str,
+        tool_template: ChatTemplate | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._template = template
+        self._tool_template = template if tool_template is None else tool_template
         self._where = where
         added = tokenizer.get_added_tokens_decoder()
         self.eos_ids = frozenset(eos_ids)
@@ -64,21 +70,26 @@ class ChatTokenizer:
         control = special | {
             token.content: token_id
             for token_id, token in added.items()
-            if template is not None and token.content in template.source
+            if token.content in MARKS
+            or any(known is not None and token.content in known.source for known in (template, tool_template))
         }
-        self._special = _pattern(special)
-        self._control = _pattern(control)
+        self._added = {token.content: token_id for token_id, token in added.items()}
+        self._special = pattern_of(special)
+        self._control = pattern_of(control)
         # A token that is matched after normalisation can be typed in other ways than literally.
         self._only_literal = not any(token.special and token.normalized for token in added.values())
-        self._twin = _PlainTextTwin(tokenizer, control)
+        self._twin = PlainTextTwin(tokenizer, control)
         self._prefixes: TokenPrefixes | None = None
+        self._tool_format: list[ToolFormat | None] = []
+        self._thought_marks = thought_marks_of(self, template)
 
     @classmethod
     def from_folder(cls, path: str | Path, vocab_size: int, *, eos_ids: Collection[int] | None = None) -> ChatTokenizer:
         """Read ``tokenizer.json``, ``tokenizer_config.json`` and the chat template of a checkpoint folder.
 
         The template is ``chat_template.jinja`` where there is one, else ``chat_template`` in ``tokenizer_config.json``.
-        A checkpoint without one loads, but can't chat.
+        A template named ``tool_use`` (in ``tokenizer_config.json``, or in the folder ``additional_chat_templates``) is used
+        for conversations with tools. A checkpoint without a template loads, but can't chat.
 
         Args:
             path: The folder.
@@ -93,23 +104,47 @@ class ChatTokenizer:
         """
         folder = Path(path)
         file = folder / "tokenizer.json"
-        tokenizer = _read_tokenizer(file)
-        _check_ids(tokenizer, vocab_size, file)
-        settings = _read_object(folder / "tokenizer_config.json")
-        special_tokens = _special_tokens(_read_object(folder / "special_tokens_map.json") | settings)
+        tokenizer = read_tokenizer(file)
+        check_ids(tokenizer, vocab_size, file)
+        settings = read_object(folder / "tokenizer_config.json")
+        special_tokens = special_tokens_of(read_object(folder / "special_tokens_map.json") | settings)
         if eos_ids is None:
             eos_ids = ModelConfig.from_folder(folder).eos_ids if kind_of(folder / "config.json") == "file" else ()
         own_eos = tokenizer.token_to_id(special_tokens.get("eos_token", ""))
-        template = _read_template(folder, settings, special_tokens)
-        return cls(tokenizer, template, {*eos_ids} | ({own_eos} if own_eos is not None else set()), str(file))
+        template, tool_template = read_templates(folder, settings, special_tokens)
+        all_eos = {*eos_ids} | ({own_eos} if own_eos is not None else set())
+        return cls(tokenizer, template, all_eos, str(file), tool_template)
 
     @property
     def has_chat_template(self) -> bool:
         """Whether messages can be rendered."""
         return self._template is not None
 
+    @property
+    def tool_template(self) -> ChatTemplate | None:
+        """The template for conversations with tools; mostly the same as for all others."""
+        return self._tool_template
+
+    @property
+    def tool_format(self) -> ToolFormat | None:
+        """How the model calls tools; None if it calls none, or in a way that isn't known. Found out when it is first needed."""
+        if not self._tool_format:
+            self._tool_format = [tool_format_of(self._tool_template)]
+        return self._tool_format[0]
+
+    @property
+    def thought_marks(self) -> ThoughtMarks | None:
+        """What the model's thoughts stand between; None if it doesn't think before it answers."""
+        return self._thought_marks
+
     def render(
-        self, messages: Sequence[Mapping[str, Any]], /, add_generation_prompt: bool = True, **variables: Any
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        /,
+        add_generation_prompt: bool = True,
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        **variables: Any,
     ) -> str:
         """Render messages with the chat template; see `ChatTemplate.render`.
 
@@ -117,29 +152,42 @@ class ChatTokenizer:
             TokenizerError: The checkpoint has no chat template, or the template fails.
             InvalidRequestError: The template refuses these messages.
         """
-        if self._template is None:
+        template = self._tool_template if tools else self._template
+        if template is None:
             raise TokenizerError(
                 f"The model of {self._where} has no chat template, so it can't hold a conversation.",
                 "Use the model's instruct or chat variant, or put a chat_template.jinja into its folder.",
             )
-        return self._template.render(messages, add_generation_prompt=add_generation_prompt, **variables)
+        return template.render(messages, add_generation_prompt=add_generation_prompt, tools=tools, **variables)
 
     def encode_chat(
-        self, messages: Sequence[Mapping[str, Any]], /, add_generation_prompt: bool = True, **variables: Any
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        /,
+        add_generation_prompt: bool = True,
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        **variables: Any,
     ) -> list[int]:
-        """Token ids of rendered messages; special tokens that are typed in them are ordinary text.
+        """Token ids of rendered messages; special tokens that are typed in them or in tools are ordinary text.
 
-        Where nothing in the messages looks like a special token this is exactly the encoding of the rendered text.
+        Where nothing in them looks like a special token this is exactly the encoding of the rendered text.
 
         Raises:
             TokenizerError: The checkpoint has no chat template, or the template fails.
             InvalidRequestError: The template refuses these messages.
         """
-        rendered, mark, _ = self._render_marked(messages, add_generation_prompt, variables)
+        rendered, mark, _ = self._render_marked(messages, add_generation_prompt, tools, variables)
         return self._encode_marked(rendered, mark)
 
     def encode_begun(
-        self, messages: Sequence[Mapping[str, Any]], begun: str, /, **variables: Any
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        begun: str,
+        /,
+        *,
+        tools: Sequence[Mapping[str, Any]] = (),
+        **variables: Any,
     ) -> tuple[list[int], list[int]]:
         """Token ids of a conversation's prompt, and of the beginning of the assistant's answer to it.
 
@@ -148,16 +196,19 @@ class ChatTokenizer:
 
         Args:
             messages: The conversation.
-            begun: How the answer begins; special tokens in it are ordinary text, as in all messages.
+            begun: How the answer begins; special tokens in it are ordinary text, as in all messages. Where the prompt ends with the
+                mark at which the model begins to think, the thought is closed before it.
+            tools: As for :meth:`encode_chat`.
             variables: Further variables for the template.
 
         Raises:
             TokenizerError: The checkpoint has no chat template, or the template fails.
             InvalidRequestError: The template refuses these messages.
         """
-        rendered, mark, said = self._render_marked(messages, True, variables, begun)
+        rendered, mark, said = self._render_marked(messages, True, tools, variables, begun)
+        rendered = _without_open_thought(rendered)
         prompt = self._encode_marked(rendered, mark)
-        whole = self._encode_marked(rendered + self._space_before_answer(messages, variables) + said, mark)
+        whole = self._encode_marked(rendered + self._space_before_answer(messages, tools, variables) + said, mark)
         if whole[: len(prompt)] == prompt:
             return prompt, whole[len(prompt) :]
         return prompt, self._encode_marked(said, mark)
@@ -172,6 +223,7 @@ class ChatTokenizer:
         self,
         messages: Sequence[Mapping[str, Any]],
         add_generation_prompt: bool,
+        tools: Sequence[Mapping[str, Any]],
         variables: Mapping[str, Any],
         begun: str = "",
     ) -> tuple[str, str, str]:
@@ -179,31 +231,50 @@ class ChatTokenizer:
 
         The mark is empty where nothing looks like a control token.
         """
-        flat = [flatten_content(message, index) for index, message in enumerate(messages)]
-        strings = list(_strings([flat, variables, begun]))
+        if "tools" in variables:
+            raise InvalidRequestError("A chat template variable may not be called tools.", "Pass it as tools.")
+        checked: Any = [checked_message(message, index) for index, message in enumerate(messages)]
+        strings = list(strings_in([checked, tools, variables, begun]))
         if self._only_literal and not any(self._control.search(text) for text in strings):
-            return self.render(flat, add_generation_prompt, **variables), "", begun
+            return self.render(checked, add_generation_prompt, tools=tools, **variables), "", begun
 
         everything = "".join(strings)
         mark = next((character for character in _NONCHARACTERS if character not in everything), None)
         if mark is None:
             mark = _NONCHARACTERS[0]
-            flat, variables, begun = _map_strings(
-                (flat, variables, begun), lambda text: text.replace(_NONCHARACTERS[0], "\ufffd")
+            checked, tools, variables, begun = map_strings(
+                (checked, tools, variables, begun), lambda text: text.replace(_NONCHARACTERS[0], "\ufffd")
             )
-        marked = [
-            _break(message, self._special if message["role"] == "assistant" else self._control, mark)
-            for message in flat
-        ]
-        rendered = self.render(marked, add_generation_prompt, **_break(variables, self._control, mark))
-        return rendered, mark, _break(begun, self._special, mark)
+        marked = [self._break_message(message, mark) for message in checked]
+        rendered = self.render(
+            marked,
+            add_generation_prompt,
+            tools=break_tokens(tools, self._control, mark),
+            **break_tokens(variables, self._control, mark),
+        )
+        return rendered, mark, break_tokens(begun, self._special, mark)
+
+    def _break_message(self, message: dict[str, Any], mark: str) -> dict[str, Any]:
+        """Break the control tokens that are typed in a message.
+
+        What a model answered earlier keeps those that its template is written with and that aren't special: it wrote them itself.
+        """
+        broken: dict[str, Any] = break_tokens(message, self._control, mark)
+        if message["role"] == "assistant" and "content" in message:
+            broken["content"] = break_tokens(message["content"], self._special, mark)
+        return broken
 
     def _encode_marked(self, text: str, mark: str) -> list[int]:
         if mark:
             return self._twin.encode(text, self._control, mark)
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 
-    def _space_before_answer(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
+    def _space_before_answer(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]],
+        variables: Mapping[str, Any],
+    ) -> str:
         """The space that the template writes between the prompt and an answer, where decoding takes it away again.
 
         Llama 2's and Mistral's templates end the prompt with ``[/INST]`` and write an answer as ``[/INST] Hello``: there an
@@ -214,8 +285,9 @@ class ChatTokenizer:
             return ""
         probe = "x"
         try:
-            prompt = self.render(messages, **variables)
-            answered = self.render([*messages, {"role": "assistant", "content": probe}], False, **variables)
+            prompt = self.render(messages, tools=tools, **variables)
+            answer = {"role": "assistant", "content": probe}
+            answered = self.render([*messages, answer], False, tools=tools, **variables)
         except (InvalidRequestError, TokenizerError):
             return ""  # a template that takes no answer here says nothing about one
         return left_out if answered.startswith(prompt + left_out + probe) else ""
@@ -240,155 +312,15 @@ class ChatTokenizer:
         """Id of a token by its name in the vocabulary, or None."""
         return self._tokenizer.token_to_id(token)
 
-
-class _PlainTextTwin:
-    """The same tokenizer with its control tokens under names that nobody can type.
-
-    Text is cut at special tokens before anything else happens to it, and each kind of tokenizer treats the pieces in its
-    own way (a space before the first one, say). Encoding piece by piece would have to imitate that. Instead, one call
-    encodes the whole text with a tokenizer whose special tokens have random names; those that the template wrote are
-    given these names first. What a user typed keeps its spelling and means nothing to the twin.
-
-    It is built when it is first needed, since a large vocabulary takes a noticeable part of a second.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, control: Mapping[str, int]) -> None:
-        self._original = tokenizer
-        nonce = secrets.token_hex(8)
-        self._names = {content: f"<|{nonce}:{token_id}|>" for content, token_id in control.items()}
-        self._built: Tokenizer | None = None
-
-    def encode(self, marked: str, control: re.Pattern[str], mark: str) -> list[int]:
-        """Encode a rendered text in which ``mark`` breaks every control token that was typed."""
-        renamed = control.sub(lambda match: self._names[match[0]], marked)
-        return self.encode_plain(renamed.replace(mark, ""))
-
-    def encode_plain(self, text: str) -> list[int]:
-        if self._built is None:
-            self._built = self._build()
-        return self._built.encode(text, add_special_tokens=False).ids
-
-    def _build(self) -> Tokenizer:
-        state = json.loads(self._original.to_str())
-        for token in state["added_tokens"]:
-            token["content"] = self._names.get(token["content"], token["content"])
-        model = state["model"]
-        if isinstance(model["vocab"], dict):
-            model["vocab"] = {self._names.get(name, name): token_id for name, token_id in model["vocab"].items()}
-        else:  # Unigram: a list of [piece, score] by id
-            model["vocab"] = [[self._names.get(piece, piece), score] for piece, score in model["vocab"]]
-        if model.get("unk_token"):
-            model["unk_token"] = self._names.get(model["unk_token"], model["unk_token"])
-        state["post_processor"] = None  # it would refer to the old names, and only adds what we don't ask for
-        return Tokenizer.from_str(json.dumps(state))
+    def added_token_id(self, token: str) -> int | None:
+        """Id of a token that was added to the vocabulary, so that its text never comes in pieces; None if there is none."""
+        return self._added.get(token)
 
 
-def _pattern(tokens: Iterable[str]) -> re.Pattern[str]:
-    """Matches any of the tokens, the longest where several begin at one place."""
-    longest_first = sorted((token for token in tokens if token), key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
-
-
-def _break(value: Any, control: re.Pattern[str], mark: str) -> Any:
-    """Put ``mark`` around and between the characters of every control token in ``value``'s strings.
-
-    That leaves neither the token, nor one inside it, nor one that overlaps it.
-    """
-    return _map_strings(value, lambda text: control.sub(lambda match: mark + mark.join(match[0]) + mark, text))
-
-
-def _map_strings(value: Any, change: Any) -> Any:
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: _map_strings(item, change) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_map_strings(item, change) for item in value)
-    return value
-
-
-def _strings(value: Any) -> Iterable[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _strings(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _strings(item)
-
-
-def _read_tokenizer(file: Path) -> Tokenizer:
-    if kind_of(file) != "file":
-        mend = "Copy tokenizer.json into the folder."
-        if kind_of(file.parent / "tokenizer.model") == "file":
-            mend = "Only tokenizer.model is there: load it with transformers' AutoTokenizer and save_pretrained it."
-        raise TokenizerError(f"{file.parent} holds no tokenizer.json.", mend)
-    try:
-        return Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises bare Exception
-        raise TokenizerError(f"{file} cannot be read as a tokenizer: {error}.", _AGAIN) from error
-
-
-def _check_ids(tokenizer: Tokenizer, vocab_size: int, file: Path) -> None:
-    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
-    if not vocabulary:
-        raise TokenizerError(f"{file} has an empty vocabulary.", _AGAIN)
-    token, highest = max(vocabulary.items(), key=lambda item: item[1])
-    if highest >= vocab_size:
-        raise TokenizerError(
-            f"{file} does not match the model: its token {token!r} has the id {highest}, but the model's vocabulary "
-            f"has {vocab_size} entries.",
-            _OTHER_TOKENIZER_MEND,
-        )
-    # A model may well have more rows than its tokenizer has tokens: tables are padded to a multiple of up to 1024 rows, and
-    # some keep rows in reserve (Qwen2.5: 151,665 tokens, 151,936 rows; Phi-3: 32,011 and 32,064). That never comes to
-    # half of a large table; a tokenizer that leaves most of one out is another model's, and every answer would be noise.
-    spare = vocab_size - (highest + 1)
-    if spare > max(_MOST_PADDING_ROWS, vocab_size // 2):
-        raise TokenizerError(
-            f"{file} does not match the model: it has {highest + 1} tokens, but the model's vocabulary has "
-            f"{vocab_size} entries.",
-            _OTHER_TOKENIZER_MEND,
-        )
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    if kind_of(file) != "file":
-        return {}
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TokenizerError(f"{file} cannot be read as JSON: {error}.", _AGAIN) from error
-    if not isinstance(value, dict):
-        raise TokenizerError(f"{file} must hold a JSON object.", _AGAIN)
-    return value
-
-
-def _special_tokens(settings: Mapping[str, Any]) -> dict[str, str]:
-    found = {}
-    for name in _SPECIAL_TOKEN_NAMES:
-        value = settings.get(name)
-        content = value.get("content") if isinstance(value, dict) else value
-        if isinstance(content, str):
-            found[name] = content
-    return found
-
-
-def _read_template(folder: Path, settings: Mapping[str, Any], special_tokens: Mapping[str, str]) -> ChatTemplate | None:
-    file = folder / "chat_template.jinja"
-    if kind_of(file) == "file":
-        try:
-            return ChatTemplate(file.read_text(encoding="utf-8"), special_tokens, str(file))
-        except (OSError, UnicodeDecodeError) as error:
-            raise TokenizerError(f"{file} cannot be read: {error}.", _AGAIN) from error
-    where = str(folder / "tokenizer_config.json")
-    source = settings.get("chat_template")
-    if isinstance(source, list):
-        named = {item["name"]: item["template"] for item in source if isinstance(item, dict) and len(item) == 2}
-        source = named.get("default")
-    if source is None:
-        return None
-    if not isinstance(source, str):
-        raise TokenizerError(f"chat_template in {where} must be a text.", _AGAIN)
-    return ChatTemplate(source, special_tokens, where)
+def _without_open_thought(rendered: str) -> str:
+    """A prompt that ends with the mark of a thought's beginning, with a thought that has nothing in it."""
+    bare = rendered.rstrip()
+    for marks in THOUGHT_MARKS:
+        if bare.endswith(marks.begin):
+            return f"{bare}\n\n{marks.end}\n\n"
+    return rendered

@@ -83,6 +83,31 @@ class Device:
         array = tensor.numpy() if self._tvm is not None else np.from_dlpack(tensor).copy()
         return np.asarray(array, np.float32)
 
+    def to_host(self, tensor: Any) -> npt.NDArray[Any]:
+        """A tensor's values: on a CPU a view of its memory, else a copy."""
+        values: npt.NDArray[Any] = np.from_dlpack(tensor) if self._tvm is None else tensor.numpy()
+        return values
+
+    def read_rows(self, tensor: Any, first: int, count: int) -> npt.NDArray[Any]:
+        """Rows along a contiguous tensor's first axis: on a CPU a view of its memory, else a copy."""
+        if self._tvm is None:
+            return self.to_host(tensor)[first : first + count]
+        rows: npt.NDArray[Any] = self._rows(tensor, first, count).numpy()
+        return rows
+
+    def write_rows(self, tensor: Any, first: int, values: npt.NDArray[Any]) -> None:
+        """Overwrite rows along a contiguous tensor's first axis from ``first`` on."""
+        if self._tvm is None:
+            self.to_host(tensor)[first : first + len(values)] = values
+        else:
+            self._rows(tensor, first, len(values)).copyfrom(np.ascontiguousarray(values))
+
+    @staticmethod
+    def _rows(tensor: Any, first: int, count: int) -> Any:
+        row = tuple(int(size) for size in tensor.shape[1:])
+        row_bytes = int(np.prod(row)) * np.dtype(str(tensor.dtype)).itemsize
+        return tensor._create_view((count, *row), str(tensor.dtype), first * row_bytes)
+
 
 def _aligned_copy(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     memory = np.empty(array.nbytes + _ALIGNMENT, np.uint8)

@@ -9,10 +9,10 @@ import concurrent.futures
 import dataclasses
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from local_runtime.events import Failed, Finished, TextDelta, Timings, Usage
-from local_runtime.protocol import CountPromptTokens, DeltaReply, FinishedReply, Generate
+from local_runtime.protocol import CountPromptTokens, DeltaReply, FinishedReply, Generate, RestoreState, SaveState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from local_runtime.events import Event
     from local_runtime.options import GenerateRequest
 
-__all__ = ["Answer", "Question", "Underway"]
+__all__ = ["Answer", "Asked", "Question", "Underway"]
+
+Asked: TypeAlias = CountPromptTokens | SaveState | RestoreState
+"""What has one reply."""
 
 
 class Underway(ABC):
@@ -47,7 +50,7 @@ class Underway(ABC):
         """Deaths in a row at which it was under way in a loaded worker and had not got further."""
 
     @abstractmethod
-    def command(self) -> Generate | CountPromptTokens:
+    def command(self) -> Generate | Asked:
         """What to send to the next worker."""
 
     @abstractmethod
@@ -158,12 +161,12 @@ class Question(Underway):
         question: What is sent.
     """
 
-    def __init__(self, id: int, question: CountPromptTokens) -> None:  # noqa: A002
+    def __init__(self, id: int, question: Asked) -> None:  # noqa: A002
         super().__init__(id)
-        self._question: CountPromptTokens | None = question
+        self._question: Asked | None = question
         self.future: concurrent.futures.Future[Any] = concurrent.futures.Future()
 
-    def command(self) -> CountPromptTokens:
+    def command(self) -> Asked:
         """The question, unchanged."""
         assert self._question is not None, "it has ended"
         return self._question

@@ -9,6 +9,7 @@ nobody reads yet: :func:`local_runtime.artifact.build_entry` gives it its final 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import zlib
@@ -125,6 +126,11 @@ class WeightsManifest:
             return cls(**raw)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CompileError(f"The converted weights' manifest {file} cannot be used: {error}.", _REBUILD) from error
+
+    def content_digest(self) -> str:
+        """SHA-256 over the arrays' names, forms and checksums: the same for the same weights, wherever they came from."""
+        arrays = [(entry.name, entry.part, entry.dtype, entry.shape, entry.crc32) for entry in self.entries]
+        return hashlib.sha256(json.dumps(arrays).encode()).hexdigest()
 
     def matches(self, planned: WeightsManifest) -> bool:
         """Whether this is what was planned: the same source, key, form, and arrays. A plan has no checksums yet."""

@@ -41,7 +41,7 @@ from local_runtime.crash_reports import (
     say,
 )
 from local_runtime.errors import EngineInternalError, LocalRuntimeError, OutOfMemoryError, ProtocolError
-from local_runtime.events import Event, Failed, Finished, TextDelta, Timings, Usage
+from local_runtime.events import Event, Failed, Finished, StateKept, TextDelta, Timings, Usage
 from local_runtime.protocol import (
     PROTOCOL_VERSION,
     Cancel,
@@ -60,7 +60,10 @@ from local_runtime.protocol import (
     PromptTokensReply,
     ReadyReply,
     Reply,
+    RestoreState,
+    SaveState,
     Shutdown,
+    StateReply,
     Stats,
     StatsReply,
     check_version,
@@ -207,6 +210,12 @@ class Worker:
             case CountPromptTokens(id=request_id):
                 if engine := self._engine_for(request_id):
                     self._handle_count(engine, command)
+            case SaveState(id=request_id):
+                if engine := self._engine_for(request_id):
+                    engine.save_state(command, lambda outcome: self._send_state(request_id, outcome), self._begin)
+            case RestoreState(id=request_id):
+                if engine := self._engine_for(request_id):
+                    self._send_state(request_id, engine.restore_state(command.path))
             case Ping(id=request_id):
                 self._send(self.pong(request_id))
 
@@ -219,7 +228,12 @@ class Worker:
             model = self._load(command.options, lambda progress: self._tell_progress(command.id, progress))
             from local_runtime.engine import Engine
 
-            self._engine = Engine(model, max_waiting=command.options.max_waiting)
+            self._engine = Engine(
+                model,
+                max_waiting=command.options.max_waiting,
+                prefix_cache=command.options.prefix_cache,
+                speculate=command.options.speculate,
+            )
         except BrokenPipeError:
             raise
         except Exception as error:  # noqa: BLE001 - every failure crosses the pipe as a coded error
@@ -236,11 +250,17 @@ class Worker:
 
     def _handle_count(self, engine: Engine, command: CountPromptTokens) -> None:
         try:
-            count = engine.count_prompt_tokens(command.messages, command.chat_template_kwargs)
+            count = engine.count_prompt_tokens(command.messages, command.chat_template_kwargs, command.tools)
         except LocalRuntimeError as error:
             self._send_failure(command.id, error)
         else:
             self._send(PromptTokensReply(command.id, count))
+
+    def _send_state(self, request_id: int, outcome: StateKept | LocalRuntimeError) -> None:
+        if isinstance(outcome, LocalRuntimeError):
+            self._send_failure(request_id, outcome)
+        else:
+            self._send(StateReply(request_id, outcome.tokens, outcome.file_bytes, outcome.took_s))
 
     def _engine_for(self, request_id: int) -> Engine | None:
         if self._engine is None:

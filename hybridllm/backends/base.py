@@ -7,17 +7,28 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from local_runtime.content import CONTENT, hides_content
+from local_runtime.events import ToolCallDelta
 from policies import Limits, Retries
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from hybridllm.health import BreakerState
     from hybridllm.permits import Permit
     from hybridllm.types.chat_request import ChatRequest
     from hybridllm.types.completion_usage import CompletionUsage
+    from hybridllm.types.logprobs import TokenLogprob
 
-__all__ = ["Backend", "BackendCall", "BackendEvent", "ContentDelta", "FinishReason", "Finished", "Ledger"]
+__all__ = [
+    "Backend",
+    "BackendCall",
+    "BackendEvent",
+    "ContentDelta",
+    "FinishReason",
+    "Finished",
+    "Ledger",
+    "ToolCallDelta",
+]
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 """Why an answer ended."""
@@ -37,13 +48,37 @@ class ContentDelta:
     tokens: int = 1
     """Tokens that this piece is made of, as far as the place says so."""
 
+    reasoning: str = field(default="", metadata=CONTENT)
+    """Text to append to what the model thinks; it comes before ``text``."""
 
+    tool_calls: Sequence[ToolCallDelta] = field(default=(), metadata=CONTENT)
+    """Pieces of calls of tools; they come after ``text``. The first piece of a call has its id and its name, and calls are begun in
+    the order of their ``index``, from 0."""
+
+    logprobs: Sequence[TokenLogprob] = field(default=(), metadata=CONTENT)
+    """Log probabilities of this piece's tokens, where the request asks for them."""
+
+    choice: int = 0
+    """Which of the request's ``n`` answers this is a piece of, from 0."""
+
+    @property
+    def is_thought(self) -> bool:
+        """Whether it has something that the model thinks, and nothing of its answer."""
+        return bool(self.reasoning) and not (self.text or self.refusal or self.tool_calls)
+
+    @property
+    def is_plain_text(self) -> bool:
+        """Whether it is text and nothing else."""
+        return bool(self.text) and not (self.refusal or self.reasoning or self.tool_calls or self.logprobs)
+
+
+@hides_content
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer is whole. Always the last event: a stream that ends without it was cut."""
+    """The answer is whole, with all of its choices. Always the last event: a stream that ends without it was cut."""
 
     reason: FinishReason
-    """Why it ended."""
+    """Why it ended; of several answers, the first one."""
 
     usage: CompletionUsage | None = None
     """Token counts, where the place gives them."""
@@ -56,6 +91,12 @@ class Finished:
 
     queue_s: float | None = None
     """Seconds that the request waited for others before it was begun, where the place says so."""
+
+    reasons: tuple[FinishReason, ...] = ()
+    """Why each of several answers ended, in the order of their ``choice``; empty where there is only one."""
+
+    prompt_logprobs: Sequence[TokenLogprob] | None = field(default=None, metadata=CONTENT)
+    """Log probabilities of every token of the prompt but the first, where the request asks for them and the place tells them."""
 
 
 BackendEvent = ContentDelta | Finished
@@ -96,7 +137,7 @@ class BackendCall:
     """Mints the permit for exactly these bytes, anew for every try; None at a place on the device."""
 
     begun: str = field(default="", repr=False)
-    """What another place has said already and a consumer has; only a place that ``continues`` is given some. The answer goes
+    """The text that another place has said already and a consumer has; only a place that ``continues`` is given some. The answer goes
     on right after its last character, and what is yielded does not repeat it."""
 
     whole: bool = False
@@ -158,8 +199,9 @@ class Backend(ABC):
     def stream(self, call: BackendCall) -> AsyncGenerator[BackendEvent, None]:
         """Answer a request; write it as an async generator.
 
-        Yields ``ContentDelta`` pieces and, last, exactly one ``Finished``. Raises an error of ``hybridllm.errors`` on
-        failure. Closing the iterator cancels the work and frees what it held.
+        Yields ``ContentDelta`` pieces and, last, exactly one ``Finished``: of several answers (``n``), the pieces may come in any
+        order, each with its ``choice``. Only a place whose ``capabilities`` say so is asked for more than one answer in plain text.
+        Raises an error of ``hybridllm.errors`` on failure. Closing the iterator cancels the work and frees what it held.
         """
 
     async def count_prompt_tokens(self, request: ChatRequest) -> int | None:

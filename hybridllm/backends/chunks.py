@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from enum import Enum
-from typing import Any, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from hybridllm.backends.base import ContentDelta, Finished
-from hybridllm.backends.refusals import Refusal, code_of, refusal_of
+from hybridllm.backends.choice_reader import ChoiceReader, Offered
+from hybridllm.backends.refusals import Refusal, refusal_of
 from hybridllm.errors import RemoteError
-from hybridllm.types.completion_usage import CompletionUsage, PromptTokensDetails
+from hybridllm.types.completion_usage import CompletionTokensDetails, CompletionUsage, PromptTokensDetails
+
+if TYPE_CHECKING:
+    from hybridllm.types.chat_request import ChatRequest
 
 __all__ = ["ChunkReader", "Sign"]
 
-# Where servers put what a model thinks: llama.cpp, SGLang and DeepSeek under the first name, vLLM and OpenRouter under the second.
-_THOUGHTS = ("reasoning_content", "reasoning")
+
+_JSON = json.JSONDecoder()
 
 
 class Sign(Enum):
@@ -24,37 +28,48 @@ class Sign(Enum):
     """It is empty."""
 
     THOUGHT = "thought"
-    """It has something that the model thinks."""
+    """It has something that the model thinks, which is no text."""
 
 
 class ChunkReader:
     """Turns chat completion chunks into events and knows whether the answer became whole.
 
+    Args:
+        request: What was asked, which says what may be answered.
+
     Attributes:
         refusal: The error that came instead of a chunk; None where none did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, request: ChatRequest) -> None:
         self.refusal: Refusal | None = None
-        self._finish: str | None = None
+        offered = Offered.by(request)
+        self._choices = [ChoiceReader(index, offered) for index in range(request.n)]
         self._usage: CompletionUsage | None = None
         self._model: str | None = None
+        self._whole = False
 
     @property
     def whole(self) -> bool:
-        """Whether the server has said why the answer ended."""
-        return self._finish is not None
+        """Whether the server has said of every answer why it ended."""
+        return self._whole
 
     def read(self, name: str, data: str) -> list[ContentDelta | Sign]:
         """What one event of the stream says, at least one thing.
 
+        Args:
+            name: The event's.
+            data: Its data, without white space around it.
+
         Raises:
-            HybridLLMError: It is an error, or no chunk of one choice's text.
+            HybridLLMError: It is an error, or no chunk of what was asked for.
         """
         try:
-            chunk = json.loads(data)
+            chunk, end = _JSON.raw_decode(data)  # of what json.loads does, what comes after the white space
         except (ValueError, RecursionError):
-            raise RemoteError("The remote sent a piece that is not JSON.") from None
+            chunk, end = None, -1
+        if end != len(data):
+            raise RemoteError("The remote sent a piece that is not JSON.")
         if not isinstance(chunk, dict) or name == "error" or chunk.get("error"):
             self.refusal = refusal_of(data)
             raise self.refusal.in_stream()
@@ -68,47 +83,34 @@ class ChunkReader:
         found: list[ContentDelta | Sign] = []
         sign = Sign.EMPTY
         for choice in choices:
-            delta = _delta(choice)
-            text, refusal = delta.get("content") or "", delta.get("refusal") or ""
-            if not isinstance(text, str) or not isinstance(refusal, str):
-                raise RemoteError("The remote sent a piece whose content is not text.")
-            text, refusal = _well_formed(text), _well_formed(refusal)
-            if delta.get("tool_calls") or delta.get("function_call"):
-                raise RemoteError("The remote answered with a tool call, and the request had no tools.")
-            if (text or refusal) and self._finish is not None:
-                raise RemoteError("The remote sent more text after the end of its answer.")
-            if text or refusal:
-                found.append(ContentDelta(text=text, refusal=refusal))
-            elif any(delta.get(name) for name in _THOUGHTS):
+            reader = self._reader_of(choice)
+            delta = reader.read(choice)
+            if delta is not None:
+                found.append(delta)
+            elif reader.thinks:
                 sign = Sign.THOUGHT
-            if choice.get("finish_reason") is not None:
-                self._finish = str(choice["finish_reason"])
+            if reader.finish is not None and not self._whole:
+                self._whole = all(reader.finish is not None for reader in self._choices)
         return found or [sign]
 
     def finished(self) -> Finished:
         """The end; an error if no piece brought a finish reason."""
-        if self._finish is None:
+        if not self._whole:
             raise RemoteError("The remote's answer was cut: it ended without a finish reason.", "Ask again.")
-        if self._finish not in ("stop", "length", "content_filter"):
-            raise RemoteError(
-                "The remote ended its answer for a reason that is not supported.", code=code_of(self._finish)
-            )
-        return Finished(reason=self._finish, usage=self._usage, model=self._model)  # type: ignore[arg-type]
+        reasons = tuple([reader.reason() for reader in self._choices])
+        return Finished(
+            reason=reasons[0], usage=self._usage, model=self._model, reasons=reasons if len(reasons) > 1 else ()
+        )
 
-
-def _well_formed(text: str) -> str:
-    """JSON can spell half of a surrogate pair, which no message could carry on."""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
-
-
-def _delta(choice: object) -> dict[str, Any]:
-    """A choice's delta. One that brings only the end, or what a filter found, may lack it; one with a whole answer may not."""
-    delta = choice.get("delta") if isinstance(choice, dict) else None
-    if delta is None and isinstance(choice, dict) and "message" not in choice and "text" not in choice:
-        return {}
-    if not isinstance(delta, dict):
-        raise RemoteError("The remote sent a choice without a delta.")
-    return delta
+    def _reader_of(self, choice: object) -> ChoiceReader:
+        if not isinstance(choice, dict):
+            raise RemoteError("The remote sent a choice without a delta.")
+        index = choice.get("index")
+        if index is None and len(self._choices) == 1:
+            index = 0
+        if not _is_count(index) or index >= len(self._choices):
+            raise RemoteError("The remote sent a piece of an answer that was not asked for.")
+        return self._choices[index]
 
 
 def _usage(usage: dict[str, Any]) -> CompletionUsage | None:
@@ -116,14 +118,21 @@ def _usage(usage: dict[str, Any]) -> CompletionUsage | None:
     whole = [count for count in counts if _is_count(count)]
     if len(whole) != len(counts):
         return None
-    details = usage.get("prompt_tokens_details")
-    cached = details.get("cached_tokens") if isinstance(details, dict) else None
+    cached = _detail(usage, "prompt_tokens_details", "cached_tokens")
+    reasoning = _detail(usage, "completion_tokens_details", "reasoning_tokens")
     return CompletionUsage(
         prompt_tokens=whole[0],
         completion_tokens=whole[1],
         total_tokens=whole[2],
-        prompt_tokens_details=PromptTokensDetails(cached_tokens=cached) if _is_count(cached) else None,
+        prompt_tokens_details=None if cached is None else PromptTokensDetails(cached_tokens=cached),
+        completion_tokens_details=None if reasoning is None else CompletionTokensDetails(reasoning_tokens=reasoning),
     )
+
+
+def _detail(usage: dict[str, Any], group: str, name: str) -> int | None:
+    details = usage.get(group)
+    count = details.get(name) if isinstance(details, dict) else None
+    return count if _is_count(count) else None
 
 
 def _is_count(value: object) -> TypeGuard[int]:

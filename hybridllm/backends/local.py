@@ -7,7 +7,10 @@ import contextlib
 import threading
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
-from hybridllm.backends.base import Backend, BackendCall, BackendEvent, ContentDelta, Finished
+from hybridllm.backends.base import Backend, BackendCall, BackendEvent
+from hybridllm.backends.local_answers import LocalAnswers, one_for_each_answer
+from hybridllm.backends.local_request import engine_capabilities, engine_messages, engine_request, engine_tools
+from hybridllm.capabilities import TOOL_CHOICE, TOOLS
 from hybridllm.errors import (
     BadRequest,
     Cancelled,
@@ -17,20 +20,21 @@ from hybridllm.errors import (
     ModelError,
     Overloaded,
 )
-from hybridllm.types.chat_request import EXTENDED_SAMPLING, ChatRequest
-from hybridllm.types.completion_usage import CompletionUsage, PromptTokensDetails
 from local_runtime.errors import LocalRuntimeError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from local_runtime.client import LocalEngine
-    from local_runtime.events import EngineStats, Event
-    from local_runtime.options import GenerateRequest, ModelInfo, Progress
+    from hybridllm.types.chat_request import ChatRequest
+    from local_runtime.client import Handle, LocalEngine
+    from local_runtime.events import EngineStats, Event, StateKept
+    from local_runtime.options import ModelInfo, Progress
 
 __all__ = ["LocalBackend", "from_local_error"]
 
 _T = TypeVar("_T")
+
+_BY_TOOL_FORMAT = frozenset({TOOLS, TOOL_CHOICE})
 
 _NEWEST_SHARE = 0.2
 """What the newest answer counts in the usual time of an answer."""
@@ -43,6 +47,7 @@ _CLASSES: dict[str, type[HybridLLMError]] = {
     "compile": ModelError,
     "invalid_request": BadRequest,
     "context_length_exceeded": ContextLengthExceeded,
+    "saved_state": BadRequest,
 }
 
 
@@ -66,6 +71,7 @@ class LocalBackend(Backend):
         max_waiting: How many may wait; one more is refused with ``Overloaded``.
         memory_mib: The most memory in MiB that the engine may take; None for what is free.
         cache_dir: Where compiled models are kept; None for the user's cache folder.
+        saved_state: File of a saved state that is restored whenever the engine's process starts.
         on_progress: Called with the progress of loading, from another thread.
         in_process: Run the engine in this process, for debugging.
 
@@ -85,6 +91,7 @@ class LocalBackend(Backend):
         max_waiting: int = 32,
         memory_mib: int | None = None,
         cache_dir: str | None = None,
+        saved_state: str | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         in_process: bool = False,
     ) -> None:
@@ -102,6 +109,7 @@ class LocalBackend(Backend):
                 max_waiting=max_waiting,
                 memory_mib=memory_mib,
                 cache_dir=cache_dir,
+                saved_state=saved_state,
             )
         except LocalRuntimeError as error:
             raise from_local_error(error) from None
@@ -120,8 +128,9 @@ class LocalBackend(Backend):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """It samples with top_k, min_p and repetition_penalty too."""
-        return frozenset({EXTENDED_SAMPLING})
+        """All that the engine can do; none of its models sees pictures, and a model that was not made for tools calls none."""
+        able = engine_capabilities()
+        return able if self._info is None or self._info.tool_format else able - _BY_TOOL_FORMAT
 
     @property
     def context_tokens(self) -> int | None:
@@ -193,103 +202,99 @@ class LocalBackend(Backend):
         """Exact length of the rendered prompt; None before the model is loaded, and when the engine is too busy."""
         if not self.ready:
             return None
-        messages = _messages(request)
+        messages, variables = engine_messages(request), request.chat_template_kwargs
+        tools = [] if request.tool_choice == "none" else engine_tools(request)
         try:
-            return await _in_daemon_thread(lambda: self._engine.count_prompt_tokens(messages, timeout_s=2.0))
+            return await _in_daemon_thread(
+                lambda: self._engine.count_prompt_tokens(messages, variables, tools, timeout_s=2.0)
+            )
         except LocalRuntimeError:
             return None
 
+    async def save_state(self, path: str, request: ChatRequest) -> StateKept:
+        """Write what all conversations that begin with the request's messages have in common into a file.
+
+        Raises:
+            BadRequest: The file cannot be written, or there is nothing to save.
+            ModelError: The model cannot be loaded.
+            EngineError: The engine's process died, or has no room for it.
+        """
+        messages, variables, tools = engine_messages(request), request.chat_template_kwargs, engine_tools(request)
+        await self.start()
+        try:
+            return await _in_daemon_thread(lambda: self._engine.save_state(path, messages, variables, tools))
+        except LocalRuntimeError as error:
+            _raise_mapped(error)
+
+    async def restore_state(self, path: str) -> StateKept:
+        """Read such a file, for requests that begin like it.
+
+        Raises:
+            BadRequest: The file is missing, damaged, or not of this model as it is loaded now.
+            ModelError: The model cannot be loaded.
+            EngineError: The engine's process died, or has no room for it.
+        """
+        await self.start()
+        try:
+            return await _in_daemon_thread(lambda: self._engine.restore_state(path))
+        except LocalRuntimeError as error:
+            _raise_mapped(error)
+
     async def stream(self, call: BackendCall) -> AsyncGenerator[BackendEvent, None]:
-        """Generate on the device; closing the iterator cancels and frees the sequence's pages."""
+        """Generate on the device; closing the iterator cancels, and frees the pages of all sequences."""
         from local_runtime.events import Failed, TextDelta
 
         call.ledger.tries += 1
         loop = asyncio.get_running_loop()
-        events: asyncio.Queue[Event] = asyncio.Queue()
+        events: asyncio.Queue[tuple[int, Event]] = asyncio.Queue()
 
-        def receive(event: Event) -> None:
-            # The loop may be gone when the last event of a cancelled answer comes.
-            # The event is in a closure because asyncio's debug mode logs the arguments of callbacks.
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(lambda: events.put_nowait(event))
+        def receiver(choice: int) -> Callable[[Event], None]:
+            def receive(event: Event) -> None:
+                # The loop may be gone when the last event of a cancelled answer comes.
+                # The event is in a closure because asyncio's debug mode logs the arguments of callbacks.
+                with contextlib.suppress(RuntimeError):
+                    loop.call_soon_threadsafe(lambda: events.put_nowait((choice, event)))
 
+            return receive
+
+        count = call.request.n
+        answers = LocalAnswers(count, wants_prompt_logprobs=call.request.prompt_logprobs is not None)
+        under_way: dict[int, Handle] = {}
+        began_s = loop.time()
+        self._open += count
         try:
-            handle = self._engine.submit(_generate_request(call), receive)
-        except LocalRuntimeError as error:
-            _raise_mapped(error)
-        over, tokens, began_s = False, 0, loop.time()
-        self._open += 1
-        try:
+            for choice, request in enumerate(one_for_each_answer(engine_request(call), count)):
+                under_way[choice] = self._engine.submit(request, receiver(choice))
             while True:
-                event = await events.get()
+                choice, event = await events.get()
                 if isinstance(event, TextDelta):
-                    tokens += event.tokens
-                    if event.text:  # text may be held back over several tokens
-                        yield ContentDelta(text=event.text, tokens=tokens)
-                        tokens = 0
+                    piece = answers.piece(choice, event)  # text may be held back over several tokens
+                    if piece is not None:
+                        yield piece
                     continue
-                over = True
+                del under_way[choice]
                 if isinstance(event, Failed):
                     _raise_mapped(event.error)
                 if event.reason == "cancelled":
                     raise Cancelled("The answer was stopped by the engine.", "Ask again.")
                 self._note_service(max(0.0, loop.time() - began_s - event.timings.queue_s))
-                usage = event.usage
-                prompt_tokens = usage.prompt_tokens + usage.begun_tokens
-                yield Finished(
-                    reason=event.reason,
-                    usage=CompletionUsage(
-                        prompt_tokens=prompt_tokens,
-                        completion_tokens=usage.completion_tokens,
-                        total_tokens=prompt_tokens + usage.completion_tokens,
-                        prompt_tokens_details=PromptTokensDetails(cached_tokens=usage.cached_tokens),
-                    ),
-                    model=self.model,
-                    begun_tokens=usage.begun_tokens,
-                    queue_s=event.timings.queue_s,
-                )
-                return
+                rest = answers.rest(choice)
+                if rest is not None:
+                    yield rest
+                answers.ended(choice, event, event.reason)
+                if answers.whole:
+                    yield answers.finished(self.model)
+                    return
+        except LocalRuntimeError as error:
+            _raise_mapped(error)
         finally:
-            self._open -= 1
-            if not over:
+            self._open -= count
+            for handle in under_way.values():
                 handle.cancel()
 
     async def aclose(self) -> None:
         """End the engine's process."""
         await _in_daemon_thread(self._engine.close)
-
-
-def _messages(request: ChatRequest) -> list[dict[str, Any]]:
-    """Messages as chat templates know them: a developer is a system, a refusal is what the assistant said."""
-    messages = []
-    for message in request.messages:
-        fields = {
-            "role": "system" if message.role == "developer" else message.role,
-            "content": message.text or getattr(message, "refusal", None) or "",
-        }
-        if message.name:
-            fields["name"] = message.name
-        messages.append(fields)
-    return messages
-
-
-def _generate_request(call: BackendCall) -> GenerateRequest:
-    from local_runtime.options import GenerateRequest, SamplingOptions
-
-    request = call.request
-
-    names = (
-        "temperature", "top_p", "top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty", "seed",
-    )  # fmt: skip
-    given = {name: getattr(request, name) for name in names if getattr(request, name) is not None}
-    return GenerateRequest(
-        messages=_messages(request),
-        sampling=SamplingOptions(**given),
-        max_tokens=request.token_limit,
-        stop=tuple(request.stop or ()),
-        answer_begun=call.begun,
-        conversation=call.conversation,
-    )
 
 
 def _raise_mapped(error: LocalRuntimeError) -> NoReturn:

@@ -26,6 +26,7 @@ pieces of text may be empty, or thoughts."""
 
 _SLOWEST_CHARACTERS_PER_S = 2.0
 _LAST_CHUNKS_S = 1.0
+_END_OF_BODY_S = 0.05
 # Beyond the limit itself, which the connection watches more closely: for what is done before it is opened.
 _BEFORE_CONNECTING_S = 1.0
 
@@ -76,7 +77,10 @@ class Patience:
         self._first_text_s: float | None = None
         self._text_s = 0.0
         self._ended_s: float | None = None
+        self._last_chunks_s = _LAST_CHUNKS_S
         self._characters = 0
+        self._paused_s: float | None = None
+        self._away_s = 0.0
 
     @property
     def waited_s(self) -> float:
@@ -98,12 +102,16 @@ class Patience:
         self._sent_s = self._clock()
 
     def note(self, event: ContentDelta | Sign) -> None:
-        """A chunk came."""
+        """A chunk came. Thoughts show that the model is alive, also where they are given out; they are no answer."""
         now_s = self._clock()
-        if isinstance(event, ContentDelta):
+        if isinstance(event, ContentDelta) and event.is_thought:
+            self._sign_s = now_s
+        elif isinstance(event, ContentDelta):
             self._first_text_s = now_s if self._first_text_s is None else self._first_text_s
             self._sign_s = self._text_s = now_s
             self._characters += len(event.text) + len(event.refusal)
+            for call in event.tool_calls:
+                self._characters += len(call.name) + len(call.arguments)
         elif event is Sign.THOUGHT or self._sign_s is not None:  # empty ones from the start are no sign of life
             self._sign_s = now_s
 
@@ -111,24 +119,56 @@ class Patience:
         """The server has said why the answer ended; what may follow are the token counts."""
         self._ended_s = self._clock()
 
+    def note_read(self) -> None:
+        """The end of the answer came; what is left of its body is read so that the connection can be used again."""
+        self._ended_s, self._last_chunks_s = self._clock(), _END_OF_BODY_S
+
+    def pause(self) -> None:
+        """Nobody waits for the remote any more: whoever reads the answer has something to do."""
+        self._paused_s = self._clock()
+
+    def resume(self) -> None:
+        """He is back; the time that he took is not the remote's."""
+        if self._paused_s is None:
+            return
+        away_s = self._clock() - self._paused_s
+        self._paused_s = None
+        self._away_s += away_s
+        self._text_s += away_s
+        if self._sign_s is not None:
+            self._sign_s += away_s
+        if self._first_text_s is not None:
+            self._first_text_s += away_s
+        if self._ended_s is not None:
+            self._ended_s += away_s
+
+    def end_s(self) -> float:
+        """When the present wait is over, on the clock."""
+        return self.ends()[0]
+
     def ends(self) -> tuple[float, Wait]:
         """When the present wait is over, on the clock, and what it is for."""
         limits = self._limits
-        waits = [] if self._deadline_s is None else [(self._deadline_s, Wait.DEADLINE)]
         if self._sent_s is None:
-            waits.append((self._began_s + self._connecting_s + _BEFORE_CONNECTING_S, Wait.CONNECTION))
+            end_s, wait = self._began_s + self._connecting_s + _BEFORE_CONNECTING_S, Wait.CONNECTION
         elif self._ended_s is not None:
-            waits.append((self._ended_s + min(limits.gap_s, _LAST_CHUNKS_S), Wait.END))
+            end_s, wait = self._ended_s + min(limits.gap_s, self._last_chunks_s), Wait.END
         elif self._sign_s is None:
-            waits.append((self._sent_s + limits.first_token_s, Wait.FIRST_TOKEN))
+            end_s, wait = self._sent_s + limits.first_token_s, Wait.FIRST_TOKEN
         elif self._first_text_s is None:
-            waits.append((self._sign_s + limits.gap_s, Wait.THOUGHT))
-            waits.append((self._sent_s + THINKING_FACTOR * limits.first_token_s, Wait.END_OF_THOUGHTS))
+            end_s, wait = self._sign_s + limits.gap_s, Wait.THOUGHT
+            thoughts_s = self._sent_s + self._away_s + THINKING_FACTOR * limits.first_token_s
+            if thoughts_s < end_s:
+                end_s, wait = thoughts_s, Wait.END_OF_THOUGHTS
         else:
+            end_s, wait = self._sign_s + limits.gap_s, Wait.PIECE
             without_text_s = THINKING_FACTOR * limits.gap_s
-            waits.append((self._sign_s + limits.gap_s, Wait.PIECE))
-            waits.append((self._text_s + without_text_s, Wait.TEXT))
+            if self._text_s + without_text_s < end_s:
+                end_s, wait = self._text_s + without_text_s, Wait.TEXT
             if self._whole:
-                paid_s = self._characters / _SLOWEST_CHARACTERS_PER_S
-                waits.append((self._first_text_s + without_text_s + paid_s, Wait.PACE))
-        return min(waits, key=lambda wait: wait[0])
+                pace_s = self._first_text_s + without_text_s + self._characters / _SLOWEST_CHARACTERS_PER_S
+                if pace_s < end_s:
+                    end_s, wait = pace_s, Wait.PACE
+        if self._deadline_s is not None and self._deadline_s <= end_s:
+            return self._deadline_s, Wait.DEADLINE
+        return end_s, wait

@@ -130,7 +130,9 @@ class RemoteBackend(Backend):
 
     async def _asked(self, call: BackendCall) -> tuple[RemoteTry, ContentDelta | Finished]:
         """The try that answers and its first piece, after as many tries as help."""
-        body = call.request.remote_body(self._remote.model, continues=bool(call.begun))
+        body = call.request.remote_body(
+            self._remote.model, continues=bool(call.begun), capabilities=self._remote.capabilities
+        )
         retrying = Retrying(call, budget=self._budget, breaker=self._breaker, expected_s=self._expected_s)
         failure: HybridLLMError | None = None
 
@@ -154,7 +156,7 @@ class RemoteBackend(Backend):
                 raise
 
         try:
-            return await retrying.loop()(one)
+            return await retrying.run(one)
         finally:
             failure = None  # or it and this frame would keep each other alive
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from contextlib import aclosing
+from collections import deque
 from typing import TYPE_CHECKING, NoReturn
 
+from hybridllm.backends.alarm import Alarm, AlarmRang
 from hybridllm.backends.base import BackendCall, ContentDelta, Finished, Ledger
 from hybridllm.backends.chunks import ChunkReader, Sign
 from hybridllm.backends.patience import THINKING_FACTOR, Patience, Wait
 from hybridllm.backends.refusals import Refusal, code_of, refusal_of
 from hybridllm.backends.retry_after import retry_after_s
-from hybridllm.backends.sse import server_events
+from hybridllm.backends.sse import EventReader
 from hybridllm.errors import (
     BreakerOpen,
     ContentFiltered,
@@ -26,7 +27,7 @@ from hybridllm.errors import (
 from hybridllm.faults import Fault, fault_of_status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import Callable
 
     from hybridllm.egress import EgressGate, EgressResponse
     from hybridllm.refused_key import RefusedKey
@@ -35,8 +36,7 @@ __all__ = ["RemoteTry"]
 
 _ERROR_BODY_BYTES = 16 * 1024
 _ERROR_BODY_S = 1.0
-# So long the end of the body is waited for after the end of the answer: a connection whose body was read can be used again.
-_END_OF_BODY_S = 0.05
+_MARK_OF_THE_END = "[DONE]"
 _LOGIN_PAGES = ("text/html", "application/xhtml+xml")
 
 
@@ -49,7 +49,7 @@ class RemoteTry:
         gate: The way out.
         key: Whether the key may be shown.
         connecting_s: Longest time until a connection stands.
-        on_text: Told once, when the first piece of an answer came.
+        on_text: Told once, when the first piece of an answer came that is no thought.
         on_over: Told once, when it is known how it ended, or that nobody will know.
 
     Attributes:
@@ -84,10 +84,15 @@ class RemoteTry:
         self._text_came = False
         self._over = False
         self._head_came = False
-        self._reader = ChunkReader()
-        self._limit: asyncio.Timeout | None = None
+        self._reader = ChunkReader(call.request)
+        self._body = body
+        self._response: EgressResponse | None = None
+        self._server_events = EventReader()
+        self._pending: deque[ContentDelta | Finished] = deque()
+        self._ended = False
+        self._failure: HybridLLMError | None = None
         self._patience = Patience(call.limits, connecting_s=connecting_s, whole=call.whole, deadline_s=call.deadline_s)
-        self._events = self._received(body)
+        self._alarm = Alarm(self._patience.end_s)
 
     @property
     def took_s(self) -> float:
@@ -111,7 +116,7 @@ class RemoteTry:
             HybridLLMError: The try failed.
         """
         try:
-            event = await self._next_in_time()
+            event = self._pending.popleft() if self._pending else await self._next_in_time()
         except (ContentFiltered, ContextLengthExceeded):
             self.fault = Fault.REQUEST
             self._end()
@@ -134,14 +139,18 @@ class RemoteTry:
         if isinstance(event, Finished):
             self.finished = True
             self._end()
-        elif not self._text_came:
+        elif not self._text_came and not event.is_thought:
             self._text_came = True
             self._on_text()
         return event
 
     async def aclose(self) -> None:
         """Close the connection, unless the answer is whole."""
-        await self._events.aclose()
+        self._alarm.close()
+        self._pending.clear()
+        response, self._response = self._response, None
+        if response is not None:
+            await response.aclose()
         self.stopped = self.stopped or not self._over
         self._end()
 
@@ -151,34 +160,21 @@ class RemoteTry:
             self._on_over(self)
 
     async def _next_in_time(self) -> ContentDelta | Finished:
-        limit = asyncio.timeout(None)
+        if self._failure is not None:
+            raise self._failure
+        self._patience.resume()
         try:
-            async with limit:
-                self._limit = limit
-                self._reschedule()
-                while True:
-                    event = await anext(self._events)
-                    if isinstance(event, Finished):
-                        return event
-                    self._patience.note(event)
-                    if not isinstance(event, Sign):
-                        return event
-                    self._reschedule()
-        except TimeoutError:
-            if not limit.expired():
-                raise
+            if self._response is None:
+                self._response = await self._alarm.wait(self._opened())
+            while not self._pending:
+                self._take(await self._alarm.wait(self._more(self._response)))
+        except AlarmRang:
             wait = self._patience.ends()[1]
             if wait is Wait.END:
                 return self._reader.finished()
             self._raise_too_late(wait)
-        finally:
-            self._limit = None
-
-    def _reschedule(self) -> None:
-        """Move the end of the wait to where it belongs now."""
-        if self._limit is not None and not self._limit.expired():
-            left_s = self._patience.ends()[0] - time.monotonic()
-            self._limit.reschedule(asyncio.get_running_loop().time() + left_s)
+        self._patience.pause()
+        return self._pending.popleft()
 
     def _raise_too_late(self, wait: Wait) -> NoReturn:
         limits, took_s = self._call.limits, self._patience.waited_s
@@ -208,36 +204,59 @@ class RemoteTry:
         }[wait]
         raise RemoteError(f"The remote {what}.", mend) from None
 
-    async def _received(self, body: bytes) -> AsyncGenerator[ContentDelta | Sign | Finished, None]:
-        """Send, then turn the server's chunks into events, at least one for each. Ends with ``Finished`` or raises."""
+    async def _opened(self) -> EgressResponse:
+        """Send, and wait for the head of the answer."""
         call = self._call
         assert call.authorize is not None
-        permit = call.authorize(body)
+        permit = call.authorize(self._body)
         self._key.check()
         call.ledger.tries += 1
         # The same key for all tries of a request lets a server that knows it avoid doing the work twice.
         headers = {"idempotency-key": call.request_id}
         ledger = _WatchedLedger(call.ledger, self._note_sent)
-        async with self._gate.send(permit, body, headers, ledger, call.limits) as response:
+        response = await self._gate.open(permit, self._body, headers, ledger, call.limits)
+        try:
             self._head_came = True
             if response.status != 200:
                 raise await self._refused(response)
             self._check_kind(response)
-            async with aclosing(self._pieces(response)) as pieces:
-                async with aclosing(server_events(pieces)) as events:
-                    async for event in events:
-                        if event.data.strip() == "[DONE]":
-                            break
-                        for found in self._read(event.name, event.data):
-                            yield found
-                await self._read_to_the_end(pieces)
-            yield self._reader.finished()
+        except BaseException:
+            await response.aclose()
+            raise
+        return response
+
+    async def _more(self, response: EgressResponse) -> bytes:
+        """What comes next of the body. What breaks after the server has said why its answer ended takes nothing away from it."""
+        try:
+            return await response.read()
+        except RemoteError:
+            if not self._reader.whole:
+                raise
+            return b""
 
     def _note_sent(self) -> None:
         self._patience.note_sent()
-        self._reschedule()
+        self._alarm.move()
 
-    def _read(self, name: str, data: str) -> list[ContentDelta | Sign]:
+    def _take(self, piece: bytes) -> None:
+        """Turn what came of the body into events; nothing is its end. An error waits for those that stand before it."""
+        try:
+            if not piece:
+                self._pending.append(self._reader.finished())
+            elif not self._ended:  # what follows the end is read for the connection's sake only
+                for name, untrimmed in self._server_events.feed(piece):
+                    data = untrimmed.strip()
+                    if data == _MARK_OF_THE_END:
+                        self._ended = True
+                        self._patience.note_read()
+                        break
+                    self._read(name, data)
+        except HybridLLMError as error:
+            if not self._pending:
+                raise
+            self._failure = error
+
+    def _read(self, name: str, data: str) -> None:
         reader = self._reader
         whole = reader.whole
         try:
@@ -249,24 +268,10 @@ class RemoteTry:
             raise
         if reader.whole and not whole:
             self._patience.note_end()
-            self._reschedule()
-        return found
-
-    async def _pieces(self, response: EgressResponse) -> AsyncGenerator[bytes, None]:
-        """The body. What breaks after the server has said why its answer ended takes nothing away from the answer."""
-        try:
-            async with aclosing(response.pieces()) as pieces:
-                async for piece in pieces:
-                    yield piece
-        except RemoteError:
-            if not self._reader.whole:
-                raise
-
-    async def _read_to_the_end(self, pieces: AsyncGenerator[bytes, None]) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_END_OF_BODY_S):
-                async for _ in pieces:
-                    pass
+        for event in found:
+            self._patience.note(event)
+            if not isinstance(event, Sign):
+                self._pending.append(event)
 
     def _check_kind(self, response: EgressResponse) -> None:
         kind = response.header("content-type").partition(";")[0].strip().lower()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hybridllm.breaker import LONGEST_WAIT_S
 from hybridllm.errors import AddressRefused, BreakerOpen, RemoteError
 from hybridllm.faults import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
-    from tenacity import AsyncRetrying, RetryCallState
+    from tenacity import RetryCallState
 
     from hybridllm.backends.base import BackendCall
     from hybridllm.backends.remote_try import RemoteTry
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hybridllm.retry_budget import RetryBudget
 
 __all__ = ["Retrying"]
+
+_T = TypeVar("_T")
 
 _LONGEST_WAIT_WITH_OTHERS_S = 2.0
 _FIRST_JITTER_S = 0.2
@@ -66,13 +68,33 @@ class Retrying:
             share = _SHARE_WITH_OTHERS if call.others_left else 1.0
             self._end_s = now_s + share * (call.deadline_s - now_s)
 
-    def loop(self) -> AsyncRetrying:
-        """The loop to make the tries in."""
+    async def run(self, one: Callable[[], Awaitable[_T]]) -> _T:
+        """Make tries until one answers or another one would not help.
+
+        Args:
+            one: Makes a try.
+
+        Raises:
+            HybridLLMError: What the last one failed with.
+        """
+        try:
+            return await one()  # most of them answer, so the loop is made for those that do not
+        except RemoteError as error:
+            if not self._can_help(error):
+                raise
+            first: list[RemoteError] = [error]
+
+        async def again() -> _T:
+            if first:
+                raise first.pop()
+            return await one()
+
         from tenacity import AsyncRetrying, retry_if_exception
 
-        return AsyncRetrying(
+        loop = AsyncRetrying(
             retry=retry_if_exception(self._can_help), wait=self._wait_s, stop=self._not_worth_it, reraise=True
         )
+        return await loop(again)
 
     def _can_help(self, error: BaseException) -> bool:
         if not isinstance(error, RemoteError) or isinstance(error, AddressRefused):

@@ -22,6 +22,9 @@ _REDRAWS_PER_S = 10
 class AnswerView(Protocol):
     """Shows one answer."""
 
+    def think(self, text: str) -> None:
+        """Show the next piece of what the model thinks before it answers."""
+
     def push(self, text: str) -> None:
         """Show the next piece."""
 
@@ -35,11 +38,19 @@ def answer_view(terminal: Terminal) -> AnswerView:
 
 
 class RawAnswer:
-    """The answer's text as it is, piece by piece, ended by one newline."""
+    """The answer's text as it is, piece by piece, ended by one newline. Of thoughts it says only that there are some: what goes
+    to a pipe is the answer."""
 
     def __init__(self, terminal: Terminal) -> None:
         self._terminal = terminal
         self._last = "\n"
+        self._thinks = False
+
+    def think(self, text: str) -> None:
+        """Say once that the model thinks."""
+        if text and not self._thinks:
+            self._thinks = True
+            self._terminal.note("Thinking.")
 
     def push(self, text: str) -> None:
         """Write the piece at once."""
@@ -61,12 +72,23 @@ class MarkdownAnswer:
         self._terminal = terminal
         self._blocks = MarkdownBlocks()
         self._printed = False
+        self._thoughts = ""  # the last piece of them
         self._live: Live | None = None
+
+    def think(self, text: str) -> None:
+        """Write the piece dimmed, above the answer; once that has begun, thoughts are left out."""
+        from rich.text import Text
+
+        text = printable(text)
+        if text and self._live is None:
+            self._thoughts = text
+            self._terminal.out.print(Text(text, style="dim"), end="")
 
     def push(self, text: str) -> None:
         """Add the piece; the screen follows within a tenth of a second."""
         from rich.live import Live
 
+        self._end_thoughts()
         finished = self._blocks.push(printable(text))
         if self._live is None:
             self._live = Live(
@@ -83,6 +105,7 @@ class MarkdownAnswer:
 
     def close(self) -> None:
         """Print what is left and stop redrawing."""
+        self._end_thoughts()
         if self._live is not None:
             self._live.update(_Tail("", spaced=False), refresh=True)
             self._live.stop()
@@ -91,6 +114,12 @@ class MarkdownAnswer:
         if rest:
             self._print(rest)
         self._printed = False
+
+    def _end_thoughts(self) -> None:
+        """Set the answer off from them by one empty line."""
+        if self._thoughts:
+            last, self._thoughts = self._thoughts, ""
+            self._terminal.write("\n" if last.endswith("\n") else "\n\n")
 
     def _print(self, block: str) -> None:
         self._terminal.show(_Block(block, spaced=self._printed))

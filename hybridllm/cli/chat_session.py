@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hybridllm import HybridClient
+    from hybridllm.cli.answer_view import AnswerView
     from hybridllm.cli.client_options import ClientOptions, OpenClient
     from hybridllm.cli.terminal import Terminal
     from hybridllm.types.completion_usage import CompletionUsage
@@ -310,7 +311,7 @@ class ChatSession:
         view = answer_view(self.terminal)
         try:
             with self._progress:
-                self._stream(text, answer, view.push, self.labels(stays_local=stays_local))
+                self._stream(text, answer, view, self.labels(stays_local=stays_local))
         except KeyboardInterrupt:
             answer.stopped = True
         except HybridLLMError as error:
@@ -331,7 +332,7 @@ class ChatSession:
             self.conversation.add(text, answer.text)
         return answer
 
-    def _stream(self, text: str, answer: Answer, show: Any, labels: dict[str, Any]) -> None:
+    def _stream(self, text: str, answer: Answer, view: AnswerView, labels: dict[str, Any]) -> None:
         stream = self.client.chat.completions.create(
             messages=self.conversation.request(text),
             stream=True,
@@ -346,12 +347,14 @@ class ChatSession:
                     answer.usage = chunk.usage or answer.usage
                     if chunk.handover is not None and chunk.handover.kind == "restart":
                         answer.text = ""
-                        show(f"\n\n({place_words(chunk.handover.to_place)} begins anew)\n\n")
+                        view.push(f"\n\n({place_words(chunk.handover.to_place)} begins anew)\n\n")
                     for choice in chunk.choices:
                         answer.finish_reason = choice.finish_reason or answer.finish_reason
+                        if choice.delta.reasoning_content:
+                            view.think(choice.delta.reasoning_content)
                         if choice.delta.content:
                             answer.text += choice.delta.content
-                            show(choice.delta.content)
+                            view.push(choice.delta.content)
             finally:
                 answer.route = stream.route  # before and after: a second Ctrl-C may come in between
                 stream.close()

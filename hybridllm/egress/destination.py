@@ -51,7 +51,7 @@ class Destination:
         readable = remote.proxy.lower().startswith("http:") and (remote.plain_http or "@" in remote.proxy)
         return cls(host, port, readable, addresses, what="proxy")
 
-    async def connect(self, open_at: Callable[[str, float], Awaitable[_T]], timeout_s: float) -> tuple[_T, IPAddress]:
+    async def connect(self, open_at: Callable[[IPAddress, float], Awaitable[_T]], timeout_s: float) -> _T:
         """Connect to the first of its addresses that answers; each gets its share of the time that is left.
 
         Args:
@@ -60,7 +60,7 @@ class Destination:
             timeout_s: Longest wait altogether, for the lookup too.
 
         Returns:
-            What ``open_at`` gave, and the address.
+            What ``open_at`` gave.
 
         Raises:
             OSError: There is no connection.
@@ -74,7 +74,7 @@ class Destination:
         for position, address in enumerate(addresses):
             share_s = max(0.0, end_s - clock()) / (len(addresses) - position)
             try:
-                return await open_at(str(address), share_s), address
+                return await open_at(address, share_s)
             except OSError as error:
                 failure = error
         raise failure

@@ -8,14 +8,9 @@ httpcore in the same program are not touched.
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from contextvars import ContextVar, Token
 
 from hybridllm.errors import RemoteError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["HEAD_BYTES", "Exchange", "count_read"]
 
@@ -24,7 +19,12 @@ HEAD_BYTES = 128 * 1024
 
 # What chunks of one byte each cost beside that byte, and no more: "1", the byte, and two line ends.
 _WIRE_PER_BODY_BYTE = 8
-_LOGGERS = ("httpcore", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore.socks")
+_LOGGERS = tuple(
+    logging.getLogger(name)
+    for name in (
+        "httpcore", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy", "httpcore.socks",
+    )
+)  # fmt: skip
 
 _under_way: ContextVar[Exchange | None] = ContextVar("hybridllm_exchange", default=None)
 
@@ -40,16 +40,22 @@ class Exchange:
         self._max_body_bytes = max_body_bytes
         self._left_bytes = HEAD_BYTES
         self._in_head = True
-        _silence()
+        for logger in _LOGGERS:
+            if _not_ours not in logger.filters:
+                logger.addFilter(_not_ours)
 
-    @contextmanager
-    def under_way(self) -> Iterator[None]:
-        """Within this block, what is read is counted here and httpcore logs nothing."""
-        token = _under_way.set(self)
+    def begin(self) -> Token[Exchange | None]:
+        """From now on what is read is counted here, and httpcore logs nothing; until ``pause`` gets what this returns."""
+        return _under_way.set(self)
+
+    def pause(self, token: Token[Exchange | None]) -> None:
+        """The end of that."""
         try:
-            yield
-        finally:
             _under_way.reset(token)
+        except (
+            ValueError
+        ):  # a read that was dropped is ended by whoever collects it, in a context in which nothing is set
+            return
 
     def head_is_whole(self) -> None:
         """From now on the body is read."""
@@ -89,8 +95,3 @@ def too_large(max_bytes: int) -> RemoteError:
 
 def _not_ours(record: logging.LogRecord) -> bool:
     return _under_way.get() is None
-
-
-def _silence() -> None:
-    for name in _LOGGERS:
-        logging.getLogger(name).addFilter(_not_ours)  # once: the second time it is there already

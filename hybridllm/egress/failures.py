@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hybridllm.errors import HybridLLMError, RemoteError, RemoteUnreachable
@@ -12,40 +11,39 @@ from hybridllm.errors import HybridLLMError, RemoteError, RemoteUnreachable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["mapped_errors", "unreachable"]
+__all__ = ["mapped", "unreachable"]
 
 
-@contextmanager
-def mapped_errors() -> Iterator[None]:
-    """Turn the errors of a connection into ours.
+def mapped(error: Exception) -> Exception:
+    """What to raise, ``from None``, for an error of a connection: ours, or the same one where it is ours or a defect.
 
-    Their texts quote what a server said, which may be what it was sent, so they are wiped out: a crash reporter that follows
-    an error to its cause finds nothing.
+    The texts of the others quote what a server said, which may be what it was sent, so they are wiped out: a crash reporter
+    that follows an error to its cause finds nothing.
     """
+    if isinstance(error, HybridLLMError):
+        return error
     import httpcore
 
-    try:
-        yield
-    except HybridLLMError:
-        raise
-    except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+    if isinstance(error, httpcore.ConnectError | httpcore.ConnectTimeout):
         _wipe(error)
-        raise unreachable(error, waited=isinstance(error, httpcore.ConnectTimeout)) from None
-    except httpcore.ProxyError as error:
+        return unreachable(error, waited=isinstance(error, httpcore.ConnectTimeout))
+    if isinstance(error, httpcore.ProxyError):
         _wipe(error)
-        raise RemoteUnreachable("The remote cannot be reached: its proxy refuses.", "Check remote.proxy.") from None
-    except httpcore.TimeoutException as error:
+        return RemoteUnreachable("The remote cannot be reached: its proxy refuses.", "Check remote.proxy.")
+    if isinstance(error, httpcore.TimeoutException):
         _wipe(error)
-        raise RemoteError("The remote was silent for too long.", "Try again later.") from None
-    except (
+        return RemoteError("The remote was silent for too long.", "Try again later.")
+    broken = (
         httpcore.NetworkError,
         httpcore.ProtocolError,
         httpcore.UnsupportedProtocol,
-        OSError,  # TLS that breaks in the middle of an answer comes as it is
+        OSError,  # TLS that breaks in the middle of an answer may come as it is
         ValueError,  # as does a number in the answer's head that is too long to be one
-    ) as error:
+    )
+    if isinstance(error, broken):
         _wipe(error)
-        raise RemoteError(f"The connection to the remote broke ({type(error).__name__}).", "Try again later.") from None
+        return RemoteError(f"The connection to the remote broke ({type(error).__name__}).", "Try again later.")
+    return error
 
 
 def unreachable(error: BaseException, *, waited: bool | None = None) -> RemoteUnreachable:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from hybridllm.addresses import literal_address, refusal_of
 from hybridllm.egress.credentials import check_key_is_there, read_key
 from hybridllm.egress.destination import Destination
-from hybridllm.egress.response import EgressResponse
 from hybridllm.errors import AddressRefused, BadRequest, Cancelled, HybridLLMError, PolicyTightened, PrivacyViolation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    import httpx
-
+    from hybridllm.addresses import IPAddress
     from hybridllm.backends.base import Ledger
+    from hybridllm.egress.response import EgressResponse
+    from hybridllm.egress.transport import CheckedTransport
     from hybridllm.permits import Permit, PermitOffice
     from hybridllm.policy_in_force import PolicyInForce
     from hybridllm.remote import Remote
@@ -50,13 +50,14 @@ class EgressGate:
         self._in_force = in_force
         self._office = office
         self._record = record
-        self._client: httpx.AsyncClient | None = None
+        self._transport: CheckedTransport | None = None
         self._closed = False
+        self._problems: dict[str, BadRequest | None] = {}
         self._hop = Destination.of(remote, self._addresses)
         self._max_body_bytes = int(remote.max_response_mib * (1 << 20))
         # A remote that no policy lets see anything needs neither key nor address to be refused.
         if remote.zone in in_force.current.zones:
-            problem = self._problem_of_the_way()
+            problem = self._problem_under(self._addresses())
             if problem is not None:
                 raise problem
             check_key_is_there(remote)
@@ -65,7 +66,17 @@ class EgressGate:
     async def send(
         self, permit: Permit, body: bytes, headers: Mapping[str, str], ledger: Ledger, limits: Limits
     ) -> AsyncIterator[EgressResponse]:
-        """Send ``body`` to the remote's chat endpoint; the answer is read inside the ``async with`` block.
+        """Send and read the answer inside the ``async with`` block; arguments and errors are those of ``open``."""
+        response = await self.open(permit, body, headers, ledger, limits)
+        try:
+            yield response
+        finally:
+            await response.aclose()
+
+    async def open(
+        self, permit: Permit, body: bytes, headers: Mapping[str, str], ledger: Ledger, limits: Limits
+    ) -> EgressResponse:
+        """Send ``body`` to the remote's chat endpoint and wait for the head of the answer, which has to be closed.
 
         Args:
             permit: Minted for exactly this body and this try.
@@ -88,30 +99,14 @@ class EgressGate:
         self._office.redeem(permit)
         if self._record is not None:
             await self._record(permit, len(body))
-        import httpx
-
-        client = self._open_client()
-        request = client.build_request(
-            "POST",
-            self._remote.chat_url,
-            content=self._checked_body(permit, body, ledger),
-            headers={**headers, **self._fixed_headers(), "content-length": str(len(body))},
-            # The caller watches first token and gaps; this only catches a connection that nobody watches.
-            timeout=httpx.Timeout(limits.first_token_s + limits.gap_s, connect=limits.connect_s),
-        )
+        transport = self._open_transport()
         try:
-            if _origin(request.url) != permit.origin:
+            if transport.origin != permit.origin:
                 raise PrivacyViolation("Nothing was sent: the URL leads to another origin.")
-            response = await client.send(request, stream=True)
+            return await transport.send(self._checked_body(permit, body, ledger), self._headers(headers, body), limits)
         except PrivacyViolation as violation:
             violation.label, violation.place = permit.label, permit.place
             raise
-        try:
-            yield EgressResponse(response, self._max_body_bytes)
-        finally:
-            # A broken connection may fail to close as well; the answer's own error is the one that counts.
-            with contextlib.suppress(HybridLLMError):
-                await response.aclose()
 
     async def probe(self, timeout_s: float) -> bool:
         """Whether a connection to the remote's host and port comes about; not a single byte is sent over it."""
@@ -122,7 +117,7 @@ class EgressGate:
         from hybridllm.egress.failures import unreachable
 
         try:
-            writer, _ = await self._hop.connect(self._open_and_send_nothing, timeout_s)
+            writer = await self._hop.connect(self._open_and_send_nothing, timeout_s)
         except AddressRefused as refused:
             return refused
         except OSError as error:
@@ -135,9 +130,9 @@ class EgressGate:
     async def aclose(self) -> None:
         """Close all connections; afterwards nothing can be sent."""
         self._closed = True
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()
 
     async def _checked_body(self, permit: Permit, body: bytes, ledger: Ledger) -> AsyncIterator[bytes]:
         self._check(permit, body)
@@ -158,7 +153,14 @@ class EgressGate:
 
     def _problem_of_the_way(self) -> BadRequest | None:
         """What the configuration alone says against sending anything; names are checked when they are resolved."""
-        private_only = self._addresses() != "any"
+        addresses = self._addresses()
+        if addresses not in self._problems:
+            self._problems[addresses] = self._problem_under(addresses)
+        return self._problems[addresses]
+
+    def _problem_under(self, addresses: str) -> BadRequest | None:
+        """The same where the policy allows these addresses: one of ``policies.ADDRESSES``."""
+        private_only = addresses != "any"
         literal = literal_address(self._remote.host)
         if literal is not None:
             refusal = refusal_of(literal, private_only=private_only, in_clear=self._remote.plain_http)
@@ -175,36 +177,25 @@ class EgressGate:
             )
         return None
 
-    async def _open_and_send_nothing(self, address: str, timeout_s: float) -> asyncio.StreamWriter:
+    async def _open_and_send_nothing(self, address: IPAddress, timeout_s: float) -> asyncio.StreamWriter:
         async with asyncio.timeout(timeout_s):
-            _, writer = await asyncio.open_connection(address, self._hop.port)
+            _, writer = await asyncio.open_connection(str(address), self._hop.port)
         return writer
 
-    def _fixed_headers(self) -> dict[str, str]:
-        headers = {"content-type": "application/json", "accept": "text/event-stream", "accept-encoding": "identity"}
+    def _headers(self, more: Mapping[str, str], body: bytes) -> list[tuple[bytes, bytes]]:
+        """What differs from one try to the next."""
+        headers = [(name.encode("ascii"), value.encode("ascii")) for name, value in more.items()]
+        headers.append((b"content-length", b"%d" % len(body)))
         key = read_key(self._remote)
         if key is not None:
-            headers["authorization"] = f"Bearer {key}"
+            headers.append((b"authorization", b"Bearer " + key.encode("ascii")))
         return headers
 
-    def _open_client(self) -> httpx.AsyncClient:
+    def _open_transport(self) -> CheckedTransport:
         if self._closed:
             raise Cancelled("The client is closed.", "Make a new one.")
-        if self._client is None:
-            import httpx
-
+        if self._transport is None:
             from hybridllm.egress.transport import CheckedTransport
 
-            self._client = httpx.AsyncClient(
-                transport=CheckedTransport(self._remote, self._hop, self._max_body_bytes),
-                trust_env=False,
-                follow_redirects=False,
-            )
-        return self._client
-
-
-def _origin(url: httpx.URL) -> str:
-    """Where httpx is about to connect, written as ``Remote.origin`` writes it."""
-    host = url.raw_host.decode("ascii").lower()  # as it goes over the wire: `host` would decode xn--
-    host = f"[{host}]" if ":" in host else host
-    return f"{url.scheme}://{host}:{url.port or {'http': 80, 'https': 443}[url.scheme]}"
+            self._transport = CheckedTransport(self._remote, self._hop, self._max_body_bytes)
+        return self._transport

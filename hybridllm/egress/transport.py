@@ -1,39 +1,45 @@
-"""httpx's transport over httpcore: connects to checked addresses only, and passes on next to nothing of an answer's head."""
+"""Requests over httpcore: to checked addresses only, and next to nothing of an answer's head is passed on.
+
+httpcore is the layer that httpx itself sends through. What httpx would add is redirects, cookies, authentication, decoding
+and the environment's proxies, of which nothing may happen here.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import unquote_to_bytes, urlsplit
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote_to_bytes, urlsplit
 
 import httpcore
-import httpx
 
-from hybridllm.egress.exchange import Exchange, count_read
-from hybridllm.egress.failures import mapped_errors, unreachable
+from hybridllm.egress.exchange import Exchange
+from hybridllm.egress.failures import mapped, unreachable
+from hybridllm.egress.http11 import DirectConnection
+from hybridllm.egress.response import EgressResponse
 from hybridllm.egress.trust import tls_context
-from hybridllm.errors import AddressRefused, PolicyTightened, PrivacyViolation
+from hybridllm.egress.wire import open_stream
+from hybridllm.errors import PrivacyViolation
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+    from collections.abc import AsyncIterable, Iterable
 
     from hybridllm.addresses import IPAddress
     from hybridllm.egress.destination import Destination
     from hybridllm.remote import Remote
+    from policies import Limits
 
-__all__ = ["KEPT_HEADERS", "CheckedTransport"]
-
-KEPT_HEADERS = frozenset({b"content-type", b"content-encoding", b"retry-after"})
-"""Headers of an answer that somebody reads; without the others there is no redirect, cookie or other service to act on."""
+__all__ = ["CheckedTransport"]
 
 _MAX_CONNECTIONS = 200
 _MAX_IDLE_CONNECTIONS = 8
 _IDLE_S = 5.0
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+# What a path may hold as it is (WHATWG URL, "path percent-encode set"); a percent sign is one that encodes already.
+_SAFE_IN_PATHS = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"#<>?`{}')
 
 
-class CheckedTransport(httpx.AsyncBaseTransport):
+class CheckedTransport:
     """Sends to one remote over connections to its first hop.
 
     Args:
@@ -41,70 +47,67 @@ class CheckedTransport(httpx.AsyncBaseTransport):
         hop: Its first hop.
         max_body_bytes: The largest body of an answer.
 
+    Attributes:
+        origin: Scheme, host and port of what is sent, written as ``Remote.origin`` writes it, and read from the URL that is used.
+
     Raises:
         BadRequest: The file with certificate authorities cannot be read.
     """
 
     def __init__(self, remote: Remote, hop: Destination, max_body_bytes: int) -> None:
+        parts = urlsplit(remote.chat_url)
+        host, default = parts.hostname or "", _DEFAULT_PORTS[parts.scheme]
+        shown = f"[{host}]" if ":" in host else host
+        port = parts.port or default
+        self.origin = f"{parts.scheme}://{shown}:{port}"
+        self._url = httpcore.URL(
+            scheme=parts.scheme, host=host, port=port, target=quote(parts.path, safe=_SAFE_IN_PATHS).encode("ascii")
+        )
+        self._headers = [
+            (b"host", (shown if port == default else f"{shown}:{port}").encode("ascii")),
+            (b"user-agent", b"hybridllm"),
+            (b"content-type", b"application/json"),
+            (b"accept", b"text/event-stream"),
+            (b"accept-encoding", b"identity"),
+        ]
         self._max_body_bytes = max_body_bytes
         self._pool = _pool(remote, _CheckedBackend(hop))
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request and read the head of the answer.
+    async def send(
+        self, body: AsyncIterable[bytes], headers: Iterable[tuple[bytes, bytes]], limits: Limits
+    ) -> EgressResponse:
+        """Send a body and read the head of the answer.
+
+        Args:
+            body: The bytes, asked for when the connection stands.
+            headers: Further headers, the body's length among them.
+            limits: How long it may take.
 
         Raises:
             AddressRefused: The connection would go to an address that is not allowed.
             RemoteUnreachable: There is no connection.
             RemoteError: The connection broke, or the head is larger than allowed.
         """
+        # The caller watches first token and gaps; this only catches a connection that nobody watches.
+        longest_s = limits.first_token_s + limits.gap_s
+        timeouts = {"connect": limits.connect_s, "read": longest_s, "write": longest_s, "pool": longest_s}
+        request = httpcore.Request(b"POST", self._url, extensions={"timeout": timeouts})
+        request.headers = [*self._headers, *headers]
+        request.stream = body
         exchange = Exchange(self._max_body_bytes)
-        sent = httpcore.Request(
-            method=request.method,
-            url=httpcore.URL(
-                scheme=request.url.raw_scheme,
-                host=request.url.raw_host,
-                port=request.url.port,
-                target=request.url.raw_path,
-            ),
-            headers=request.headers.raw,
-            content=request.stream,
-            extensions={"timeout": request.extensions["timeout"]},
-        )
-        with mapped_errors(), exchange.under_way():
-            response = await self._pool.handle_async_request(sent)
+        token = exchange.begin()
+        try:
+            response = await self._pool.handle_async_request(request)
+        except Exception as error:  # noqa: BLE001 - raised again, a defect as it is
+            raise mapped(error) from None
+        finally:
+            exchange.pause(token)
         exchange.head_is_whole()
-        return httpx.Response(
-            # Without the phrase that the server put beside the number, which httpx would log.
-            status_code=response.status,
-            headers=[(name, value) for name, value in response.headers if name.lower() in KEPT_HEADERS],
-            stream=_Body(response, exchange),
-        )
+        return EgressResponse(response, exchange, self._max_body_bytes)
 
     async def aclose(self) -> None:
         """Close all connections."""
         await self._pool.aclose()
-
-
-class _Body(httpx.AsyncByteStream):
-    """An answer's body, counted."""
-
-    def __init__(self, response: httpcore.Response, exchange: Exchange) -> None:
-        self._response = response
-        self._exchange = exchange
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async with aclosing(cast("AsyncGenerator[bytes, None]", self._response.aiter_stream())) as pieces:
-            while True:
-                with mapped_errors(), self._exchange.under_way():
-                    try:
-                        piece = await anext(pieces)
-                    except StopAsyncIteration:
-                        return
-                yield piece
-
-    async def aclose(self) -> None:
-        with mapped_errors(), self._exchange.under_way():
-            await self._response.aclose()
 
 
 class _CheckedBackend(httpcore.AsyncNetworkBackend):
@@ -112,7 +115,6 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
 
     def __init__(self, hop: Destination) -> None:
         self._hop = hop
-        self._below = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -126,18 +128,12 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         if (host.lower(), port) != (self._hop.host, self._hop.port):
             raise PrivacyViolation("Nothing was sent: the connection would go to another host.")
         try:
-            stream, address = await self._hop.connect(self._open_at, timeout or 0.0)
+            return await self._hop.connect(self._open_at, timeout or 0.0)
         except OSError as error:
             raise unreachable(error) from None
-        return _CheckedStream(stream, self._hop, address)
 
-    async def _open_at(self, address: str, timeout_s: float) -> httpcore.AsyncNetworkStream:
-        try:
-            return await self._below.connect_tcp(address, self._hop.port, timeout=timeout_s)
-        except httpcore.ConnectTimeout as error:
-            raise TimeoutError from error
-        except httpcore.ConnectError as error:
-            raise ConnectionError from error
+    async def _open_at(self, address: IPAddress, timeout_s: float) -> httpcore.AsyncNetworkStream:
+        return await open_stream(self._hop, address, timeout_s)
 
     async def connect_unix_socket(
         self, path: str, timeout: float | None = None, socket_options: Iterable[Any] | None = None
@@ -150,54 +146,29 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-class _CheckedStream(httpcore.AsyncNetworkStream):
-    """A connection that is counted, and checked again whenever something is written: the policy may have become stricter."""
+class _DirectPool(httpcore.AsyncConnectionPool):
+    """Connections straight to the remote."""
 
-    def __init__(self, below: httpcore.AsyncNetworkStream, hop: Destination, address: IPAddress) -> None:
-        self._below = below
-        self._hop = hop
-        self._address = address
+    def __init__(self, backend: httpcore.AsyncNetworkBackend, context: ssl.SSLContext | None) -> None:
+        super().__init__(
+            network_backend=backend,
+            max_connections=_MAX_CONNECTIONS,
+            max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
+            keepalive_expiry=_IDLE_S,
+        )
+        self._backend = backend
+        self._context = context
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        data = await self._below.read(max_bytes, timeout)
-        count_read(len(data))
-        return data
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        try:
-            self._hop.check(self._address)
-        except AddressRefused as refused:  # it was allowed when the connection was made
-            raise PolicyTightened(refused.message, refused.mend) from None
-        await self._below.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._below.aclose()
-
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        try:
-            below = await self._below.start_tls(ssl_context, server_hostname, timeout)
-        except BaseException:  # httpcore closes it for errors only, not where the handshake is cancelled
-            await self._below.aclose()
-            raise
-        return _CheckedStream(below, self._hop, self._address)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._below.get_extra_info(info)
+    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+        """A connection that is not made yet."""
+        return DirectConnection(origin, self._backend, self._context, _IDLE_S)
 
 
 def _pool(remote: Remote, backend: httpcore.AsyncNetworkBackend) -> httpcore.AsyncConnectionPool:
     # Where no TLS is spoken, none is prepared: reading authorities for nothing would cost 30 ms.
     context = None if remote.plain_http else tls_context(remote.ca_file)
     if remote.proxy is None:
-        return httpcore.AsyncConnectionPool(
-            ssl_context=context,
-            network_backend=backend,
-            max_connections=_MAX_CONNECTIONS,
-            max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
-            keepalive_expiry=_IDLE_S,
-        )
+        return _DirectPool(backend, context)
     proxy = urlsplit(remote.proxy)
     host, port = remote.first_hop
     credentials = None

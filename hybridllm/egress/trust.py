@@ -24,6 +24,7 @@ def tls_context(ca_file: str | None) -> ssl.SSLContext:
     # what SSL_CERT_FILE and SSL_CERT_DIR name. This one checks certificates and host names too (Python's documentation,
     # "SSLContext", PROTOCOL_TLS_CLIENT).
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols(["http/1.1"])
     context.minimum_version = ssl.TLSVersion.TLSv1_2  # said here, so that no OPENSSL_CONF can lower it
     try:
         context.load_verify_locations(cafile=ca_file or certifi.where())

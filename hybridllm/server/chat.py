@@ -14,6 +14,7 @@ from hybridllm.server.chat_call import ChatCall, chat_call
 from hybridllm.server.exchange import exchange_of
 from hybridllm.server.problems import ClientGoneError, problem_of
 from hybridllm.server.route_headers import route_headers
+from hybridllm.steps import with_care
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from hybridllm.server.exchange import Exchange
     from hybridllm.server.settings import ServerSettings
     from hybridllm.server.work import Slot, Work
+    from hybridllm.streams import AsyncChatStream
     from hybridllm.types.chat_completion_chunk import ChatCompletionChunk
     from hybridllm.types.route import Route
 
@@ -29,6 +31,10 @@ __all__ = ["ChatEndpoint"]
 
 _PING = b": ping\n\n"
 _DONE = b"data: [DONE]\n\n"
+_MOST_ADDED_BYTES = 64 * 1024
+_AS_JSON = json.JSONEncoder(
+    ensure_ascii=False, separators=(",", ":")
+).encode  # made once: json.dumps would make one each time
 
 
 class ChatEndpoint:
@@ -96,17 +102,17 @@ class ChatEndpoint:
         try:
             await events.begin(stream.route)
             last: ChatCompletionChunk | None = None
-            async for chunk in stream:
+            while (chunk := await _next_piece(stream, events)) is not None:
                 if chunk.handover is not None and chunk.handover.kind == "restart":
                     raise EngineError("The answer began anew, and a client cannot take back what it has.", "Ask again.")
                 if last is not None:
-                    await events.data(_piece(last))
+                    await events.add(_piece(last))
                     last = None
                 # What comes after either of these is there in the same moment, so holding it back costs no time.
                 if not chunk.choices or chunk.choices[0].finish_reason is not None:
                     last = chunk
                 else:
-                    await events.data(_piece(chunk))
+                    await events.add(_piece(chunk))
             if last is None:
                 raise EngineError("The answer ended without saying how.", "Ask again.")
             await events.end(_event(_piece(last, stream.route)) + _DONE)
@@ -126,6 +132,7 @@ class _EventStream:
         self._send = send
         self._ping_s = ping_s
         self._sent_s = time.monotonic()
+        self._added = bytearray()
         self._ended = False
 
     async def begin(self, route: Route | None = None) -> None:
@@ -140,14 +147,22 @@ class _EventStream:
         ]
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
 
-    async def data(self, document: bytes) -> None:
-        """Send one event."""
-        await self._write(_event(document))
+    async def add(self, document: bytes) -> None:
+        """Send one event with the next ``flush`` or ``end``, or at once where there are too many."""
+        self._added += _event(document)
+        if len(self._added) > _MOST_ADDED_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Send what was added."""
+        if self._added:
+            events, self._added = bytes(self._added), bytearray()
+            await self._write(events)
 
     async def end(self, events: bytes) -> None:
-        """Send the last events and end the response."""
+        """Send what was added and the last events, and end the response."""
         self._ended = True
-        await self._send({"type": "http.response.body", "body": events, "more_body": False})
+        await self._send({"type": "http.response.body", "body": bytes(self._added) + events, "more_body": False})
 
     async def tick(self) -> None:
         """Send a comment if there was nothing else for a while."""
@@ -158,6 +173,15 @@ class _EventStream:
     async def _write(self, text: bytes) -> None:
         self._sent_s = time.monotonic()
         await self._send({"type": "http.response.body", "body": text, "more_body": True})
+
+
+async def _next_piece(stream: AsyncChatStream, events: _EventStream) -> ChatCompletionChunk | None:
+    """The next piece; None after the last. What was added goes out if it has to be waited for: so pieces that came together go
+    out together."""
+    try:
+        return await with_care(stream.__anext__(), events.flush)
+    except StopAsyncIteration:
+        return None
 
 
 def _event(document: bytes) -> bytes:
@@ -171,4 +195,4 @@ def _piece(chunk: ChatCompletionChunk, route: Route | None = None) -> bytes:
         choice.setdefault("finish_reason", None)
     if route is not None:
         document["route"] = route.model_dump()
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    return _AS_JSON(document).encode("utf-8", "replace")

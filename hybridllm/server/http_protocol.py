@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import h11
 import uvicorn
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hybridllm.server.settings import ServerSettings
 
 __all__ = ["Connection", "ConnectionConfig"]
+
+_MOST_GATHERED_BYTES = 64 * 1024
 
 
 class ConnectionConfig(uvicorn.Config):
@@ -53,6 +55,50 @@ class ConnectionConfig(uvicorn.Config):
         )
 
 
+class _GatheringTransport:
+    """A transport that sends together what is written in one turn of the event loop: the head of a response, its body, its end.
+
+    Args:
+        below: Sends it.
+        loop: Whose turns are meant.
+    """
+
+    def __init__(self, below: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._below = below
+        self._loop = loop
+        self._written = bytearray()
+
+    def write(self, data: bytes) -> None:
+        """Send at the end of this turn; or now, if it is so much that the client's pace should be felt."""
+        if data and not self._written:
+            self._loop.call_soon(self._flush)
+        self._written += data
+        if len(self._written) > _MOST_GATHERED_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        """End the connection when everything was sent."""
+        self._flush()
+        self._below.close()
+
+    def abort(self) -> None:
+        """End it at once."""
+        self._written.clear()
+        self._below.abort()
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that were not sent yet."""
+        return len(self._written) + self._below.get_write_buffer_size()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._below, name)
+
+    def _flush(self) -> None:
+        if self._written and not self._below.is_closing():
+            self._below.write(bytes(self._written))
+        self._written.clear()
+
+
 class Connection(H11Protocol):
     """One connection."""
 
@@ -65,7 +111,7 @@ class Connection(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
         """Take it, unless there are too many."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _GatheringTransport(transport, self.loop)))
         if len(self.connections) > self.config.settings.max_connections:
             transport.abort()
             return

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from hybridllm.types.chat_completion_message import ChatCompletionMessage
 from hybridllm.types.completion_usage import CompletionUsage
-from hybridllm.types.model import Model
+from hybridllm.types.logprobs import ChoiceLogprobs, TokenLogprob
+from hybridllm.types.model import CONTENT, Model
 from hybridllm.types.route import Route
 
 __all__ = ["ChatCompletion", "Choice"]
@@ -17,16 +18,17 @@ class Choice(Model):
     """One answer of a completion."""
 
     index: int = 0
-    """Position among the choices; always 0, since ``n`` is 1."""
+    """Position among the choices."""
 
     message: ChatCompletionMessage
     """The answer."""
 
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
-    """``stop``: ended by itself or at a stop; ``tool_calls``: it calls tools; ``length``: token limit; ``content_filter``: withheld."""
+    """``stop``: ended by itself or at a stop; ``tool_calls``: it calls tools; ``length``: token limit; ``content_filter``:
+    withheld."""
 
-    logprobs: None = None
-    """Always None: log probabilities are not supported."""
+    logprobs: ChoiceLogprobs | None = None
+    """Log probabilities of the answer's tokens, if ``logprobs`` asked for them."""
 
 
 class ChatCompletion(Model):
@@ -45,10 +47,13 @@ class ChatCompletion(Model):
     """The model that answered, as its place calls it."""
 
     choices: list[Choice]
-    """Exactly one choice."""
+    """As many as ``n`` asked for, in the order of their ``index``."""
 
     usage: CompletionUsage | None = None
     """Token counts; None if the remote did not send any."""
+
+    prompt_logprobs: Annotated[list[TokenLogprob] | None, CONTENT] = None
+    """Log probabilities of every token of the prompt but the first, if ``prompt_logprobs`` asked for them. Not OpenAI's."""
 
     system_fingerprint: None = None
     """Always None: places are told apart by ``route``, not by a fingerprint."""

@@ -6,8 +6,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from hybridllm.types.completion_usage import CompletionUsage
+from hybridllm.types.logprobs import ChoiceLogprobs, TokenLogprob
 from hybridllm.types.model import CONTENT, Model
 from hybridllm.types.route import Handover
+from hybridllm.types.tool_call import ChoiceDeltaToolCall
 
 __all__ = ["ChatCompletionChunk", "ChoiceDelta", "ChunkChoice"]
 
@@ -24,12 +26,18 @@ class ChoiceDelta(Model):
     refusal: Annotated[str | None, CONTENT] = None
     """Text to append to the refusal."""
 
+    reasoning_content: Annotated[str | None, CONTENT] = None
+    """Text to append to what the model thinks; in a piece that has both, it comes before ``content``. Not OpenAI's."""
+
+    tool_calls: list[ChoiceDeltaToolCall] | None = None
+    """Pieces of calls of tools."""
+
 
 class ChunkChoice(Model):
     """The piece's share in one choice."""
 
     index: int = 0
-    """Position among the choices; always 0."""
+    """Position among the choices."""
 
     delta: ChoiceDelta
     """What is added."""
@@ -37,8 +45,8 @@ class ChunkChoice(Model):
     finish_reason: Literal["stop", "length", "tool_calls", "content_filter"] | None = None
     """Set in the last piece that belongs to the choice, None before."""
 
-    logprobs: None = None
-    """Always None: log probabilities are not supported."""
+    logprobs: ChoiceLogprobs | None = None
+    """Log probabilities of this piece's tokens, if ``logprobs`` asked for them."""
 
 
 class ChatCompletionChunk(Model):
@@ -57,13 +65,16 @@ class ChatCompletionChunk(Model):
     """The model that answers, as its place calls it."""
 
     choices: list[ChunkChoice]
-    """One choice; none in the piece that brings the usage."""
+    """One choice; none in the piece that brings the usage. Pieces of several choices come in any order."""
 
     usage: CompletionUsage | None = None
     """Token counts, in the very last piece, if ``stream_options.include_usage`` asked for them."""
 
     handover: Handover | None = None
     """Set in the piece, without choices, that says that another place goes on from here. Not OpenAI's."""
+
+    prompt_logprobs: Annotated[list[TokenLogprob] | None, CONTENT] = None
+    """Log probabilities of the prompt's tokens, in the piece that ends the last choice. Not OpenAI's."""
 
     system_fingerprint: None = None
     """Always None: places are told apart by the stream's ``route``, not by a fingerprint."""

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from hybridllm.types.content_part import ImagePartParam, TextPartParam
 from hybridllm.types.model import CONTENT, Model
+from hybridllm.types.tool_call import ToolCall  # noqa: TC001 - pydantic reads the annotations
 
 __all__ = [
     "AssistantMessageParam",
@@ -14,23 +16,14 @@ __all__ = [
     "MessageParam",
     "SystemMessageParam",
     "TextPartParam",
+    "ToolMessageParam",
     "UserMessageParam",
 ]
 
 
-class TextPartParam(Model):
-    """A text part of a message."""
-
-    type: Literal["text"]
-    """Always ``text``: images, audio and files are not supported."""
-
-    text: Annotated[str, CONTENT]
-    """The text."""
-
-
 class _MessageParam(Model):
     content: Annotated[str | list[TextPartParam] | None, CONTENT]
-    """The message's text, or its text parts; None only in an assistant's message that has a ``refusal``."""
+    """The message's text, or its text parts; None only in an assistant's message that has a ``refusal`` or ``tool_calls``."""
 
     name: Annotated[str | None, CONTENT] = None
     """Name of who speaks, where several speak in one role.
@@ -44,9 +37,10 @@ class _MessageParam(Model):
     @property
     def text(self) -> str:
         """All text parts, each on a line of its own."""
-        if isinstance(self.content, str):
-            return self.content
-        return "\n".join(part.text for part in self.content or ())
+        content = self.content
+        if content is None or isinstance(content, str):
+            return content or ""
+        return "\n".join(part.text for part in content if isinstance(part, TextPartParam))
 
 
 class SystemMessageParam(_MessageParam):
@@ -64,10 +58,13 @@ class DeveloperMessageParam(_MessageParam):
 
 
 class UserMessageParam(_MessageParam):
-    """What the user says."""
+    """What the user says, and shows."""
 
     role: Literal["user"]
     """Always ``user``."""
+
+    content: Annotated[str | list[TextPartParam | ImagePartParam] | None, CONTENT]  # type: ignore[assignment]  # wider than a base's
+    """The message's text, or its parts; pictures only here."""
 
 
 class AssistantMessageParam(_MessageParam):
@@ -79,9 +76,28 @@ class AssistantMessageParam(_MessageParam):
     refusal: Annotated[str | None, CONTENT] = None
     """The text of an earlier refusal."""
 
+    reasoning_content: Annotated[str | None, CONTENT] = None
+    """What the model thought before it said this.
+
+    The device's model gets it if its chat template uses it. Not OpenAI's: a remote gets it only if it is declared to want it.
+    """
+
+    tool_calls: list[ToolCall] | None = None
+    """Calls of tools; the next messages have to bring the result of each."""
+
+
+class ToolMessageParam(_MessageParam):
+    """What a tool returned."""
+
+    role: Literal["tool"]
+    """Always ``tool``."""
+
+    tool_call_id: Annotated[str, CONTENT]
+    """The ``id`` of the call that this is the result of."""
+
 
 MessageParam = Annotated[
-    SystemMessageParam | DeveloperMessageParam | UserMessageParam | AssistantMessageParam,
+    SystemMessageParam | DeveloperMessageParam | UserMessageParam | AssistantMessageParam | ToolMessageParam,
     Field(discriminator="role"),
 ]
 """A message, told apart by its ``role``."""

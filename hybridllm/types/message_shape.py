@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -15,39 +12,39 @@ from hybridllm.types.message_param import (
     DeveloperMessageParam,
     MessageParam,
     SystemMessageParam,
-    TextPartParam,
+    ToolMessageParam,
     UserMessageParam,
 )
+from hybridllm.types.part_shape import parse_content
+from hybridllm.types.shape import did_you_mean, field_name, mapping_of, shown, text_of, well_formed
+from hybridllm.types.tool_shape import MOST_ID_CHARACTERS, parse_tool_calls
 
 __all__ = ["did_you_mean", "field_name", "parse_messages", "well_formed"]
 
 _CLASSES: dict[
     str,
-    type[SystemMessageParam] | type[DeveloperMessageParam] | type[UserMessageParam] | type[AssistantMessageParam],
+    type[SystemMessageParam]
+    | type[DeveloperMessageParam]
+    | type[UserMessageParam]
+    | type[AssistantMessageParam]
+    | type[ToolMessageParam],
 ] = {
     "system": SystemMessageParam,
     "developer": DeveloperMessageParam,
     "user": UserMessageParam,
     "assistant": AssistantMessageParam,
+    "tool": ToolMessageParam,
 }
 _FIELDS = ("role", "content", "name", "privacy")
-# Other libraries dump an assistant's message with these; empty they say nothing, filled they would be ignored.
+_FIELDS_OF = {
+    **dict.fromkeys(_CLASSES, _FIELDS),
+    "assistant": (*_FIELDS, "refusal", "reasoning_content", "tool_calls"),
+    "tool": (*_FIELDS, "tool_call_id"),
+}
+# Other libraries dump a message with these; empty they say nothing, filled they would be ignored.
 _ONLY_EMPTY = ("tool_calls", "function_call", "audio", "annotations")
-
-# What a role or a part's type is called elsewhere; a mistake is told with these words only, as any other may be content.
-_KNOWN_WORDS = frozenset({
-    "ai", "audio", "bot", "document", "file", "human", "image", "image_url", "input_audio", "input_file", "input_image",
-    "input_text", "model", "output_text", "reasoning", "refusal", "thinking", "tool_result", "tool_use", "video",
-    "video_url",
-})  # fmt: skip
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,39}")
-_NO_NAME = "<key>"
-
-
-def did_you_mean(word: object, known: Sequence[str]) -> str:
-    """A sentence naming the known word that is nearest to ``word``; empty if none is near."""
-    near = get_close_matches(word, known, n=1) if isinstance(word, str) else []
-    return f"Did you mean {near[0]!r}?" if near else ""
+# OpenAI's library adds to its objects what it read out of their content; it is not sent back.
+_READ_OUT = ("parsed",)
 
 
 def parse_messages(messages: object) -> list[MessageParam]:
@@ -64,118 +61,89 @@ def parse_messages(messages: object) -> list[MessageParam]:
         )
     if not messages:
         raise BadRequest("messages is empty.", "Pass at least one message.", field="messages")
-    return [_parse_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
+    parsed = [_parse_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
+    _check_results(parsed)
+    return parsed
 
 
 def _parse_message(message: object, path: str) -> MessageParam:
-    if isinstance(message, BaseModel):
-        message = message.model_dump(exclude_none=True)
-    if not isinstance(message, Mapping):
+    given = message
+    if isinstance(given, BaseModel):
+        given = given.model_dump(exclude_none=True)
+        given = {key: value for key, value in given.items() if key not in _READ_OUT}
+    if not isinstance(given, Mapping):
         raise BadRequest(
-            f"{path} is a {type(message).__name__}, expected a mapping with 'role' and 'content'.", field=path
+            f"{path} is a {type(given).__name__}, expected a mapping with 'role' and 'content'.", field=path
         )
-    fields: dict[str, Any] = {key if isinstance(key, str) else _NO_NAME: value for key, value in message.items()}
+    fields = mapping_of(given, path, "a mapping with 'role' and 'content'")
     role = fields.get("role")
     if role is None:
         raise BadRequest(f"{path} has no 'role'.", f"Use one of {', '.join(_CLASSES)}.", field=f"{path}.role")
-    if role in ("tool", "function"):
-        raise BadRequest(
-            f"{path}.role is {role!r}, and tool calls are not supported.",
-            "Leave such messages out.",
-            field=f"{path}.role",
-        )
     cls = _CLASSES.get(role) if isinstance(role, str) else None
     if cls is None:
         raise BadRequest(
-            f"{path}.role is {_shown(role)}, expected one of {', '.join(_CLASSES)}.",
-            did_you_mean(role, tuple(_CLASSES)),
+            f"{path}.role is {shown(role)}, expected one of {', '.join(_CLASSES)}.",
+            "Write it as a tool message with a tool_call_id."
+            if role == "function"
+            else did_you_mean(role, tuple(_CLASSES)),
             field=f"{path}.role",
         )
+    known = _FIELDS_OF[role]
     for key in _ONLY_EMPTY:
-        if key in fields and not fields.pop(key):
-            continue
-        if key in message:
-            raise BadRequest(f"{path}.{key} is not supported.", "Leave it out.", field=f"{path}.{key}")
-    known = (*_FIELDS, "refusal") if role == "assistant" else _FIELDS
+        if key in fields and not fields[key]:
+            del fields[key]
+        elif key in fields and key not in known:
+            mend = "Only assistant messages have it." if key == "tool_calls" else "Leave it out."
+            raise BadRequest(f"{path}.{key} is not supported.", mend, field=f"{path}.{key}")
     for key in fields:
         if key not in known:
             mend = did_you_mean(key, known) or f"A {role} message has the fields {', '.join(known)}."
             raise BadRequest(
                 f"{path}.{field_name(key)} is not a field of a {role} message.", mend, field=f"{path}.{field_name(key)}"
             )
-    for key in ("name", "privacy", "refusal"):
+    for key in ("name", "privacy", "refusal", "reasoning_content"):
         value = fields.get(key)
         if value is not None and not isinstance(value, str):
             raise BadRequest(f"{path}.{key} is a {type(value).__name__}, expected text.", field=f"{path}.{key}")
         if value is not None:
             well_formed(value, f"{path}.{key}")
-    fields["content"] = _parse_content(fields.get("content"), path, may_be_empty=bool(fields.get("refusal")))
+    if "tool_calls" in fields:
+        fields["tool_calls"] = parse_tool_calls(fields["tool_calls"], f"{path}.tool_calls")
+    if role == "tool":
+        fields["tool_call_id"] = text_of(fields.get("tool_call_id"), f"{path}.tool_call_id", most=MOST_ID_CHARACTERS)
+    may_be_empty = bool(fields.get("refusal") or fields.get("tool_calls"))
+    fields["content"] = parse_content(
+        fields.get("content"), f"{path}.content", may_be_empty=may_be_empty, pictures=role == "user"
+    )
     return cls(**fields)
 
 
-def _parse_content(content: object, path: str, *, may_be_empty: bool) -> str | list[TextPartParam] | None:
-    where = f"{path}.content"
-    if content is None:
-        if may_be_empty:
-            return None
-        raise BadRequest(f"{where} is missing.", "Give the message's text.", field=where)
-    if isinstance(content, str):
-        return well_formed(content, where)
-    if isinstance(content, (bytes, Mapping)) or not isinstance(content, Sequence):
-        raise BadRequest(f"{where} is a {type(content).__name__}, expected text or a list of text parts.", field=where)
-    return [_parse_part(part, f"{where}[{index}]") for index, part in enumerate(content)]
+def _check_results(messages: Sequence[MessageParam]) -> None:
+    """Check that every call of a tool is followed by its result, and every result follows its call."""
+    waiting: dict[str, str] = {}  # by id, where the call stands
+    for index, message in enumerate(messages):
+        if isinstance(message, ToolMessageParam):
+            if waiting.pop(message.tool_call_id, None) is None:
+                raise BadRequest(
+                    f"messages[{index}].tool_call_id is the id of no call that the assistant's message before it made and that "
+                    "waits for its result.",
+                    "Put tool messages right after the assistant message with their tool_calls, one for each call.",
+                    field=f"messages[{index}].tool_call_id",
+                )
+            continue
+        _check_nothing_waits(waiting)
+        if isinstance(message, AssistantMessageParam):
+            waiting = {
+                call.id: f"messages[{index}].tool_calls[{number}]"
+                for number, call in enumerate(message.tool_calls or ())
+            }
+    _check_nothing_waits(waiting)
 
 
-def _parse_part(part: object, where: str) -> TextPartParam:
-    if isinstance(part, BaseModel):
-        part = part.model_dump(exclude_none=True)
-    if not isinstance(part, Mapping):
+def _check_nothing_waits(waiting: Mapping[str, str]) -> None:
+    for where in waiting.values():
         raise BadRequest(
-            f"{where} is a {type(part).__name__}, expected a part such as {{'type': 'text', 'text': '…'}}.", field=where
-        )
-    kind = part.get("type")
-    if kind != "text":
-        raise BadRequest(
-            f"{where}.type is {_shown(kind)}, and only 'text' parts are supported.",
-            "Leave images, audio and files out.",
-            field=f"{where}.type",
-        )
-    if not isinstance(part.get("text"), str):
-        raise BadRequest(f"{where}.text is a {type(part.get('text')).__name__}, expected text.", field=f"{where}.text")
-    for key in part:
-        if key not in ("type", "text"):
-            raise BadRequest(
-                f"{where}.{field_name(key)} is not a field of a text part.", field=f"{where}.{field_name(key)}"
-            )
-    return TextPartParam(type="text", text=well_formed(part["text"], where))
-
-
-def well_formed(text: str, where: str) -> str:
-    """The text, if it can be written as UTF-8.
-
-    Raises:
-        BadRequest: It has half of a surrogate pair.
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise BadRequest(
-            f"{where} has half of a surrogate pair at position {error.start}, which no encoding can carry.",
-            "Read the text as UTF-8 before passing it on.",
+            f"{where} has no tool message with its result after it.",
+            "Add a tool message with its id as tool_call_id, before any other message.",
             field=where,
-        ) from None
-    return text
-
-
-def _shown(value: object) -> str:
-    """A value for a message: words of OpenAI's are quoted, anything else is named by its type, so no content gets out."""
-    if value is None:
-        return "missing"
-    if isinstance(value, str) and value in _KNOWN_WORDS:
-        return repr(value)
-    return f"a text of {len(value)} characters" if isinstance(value, str) else f"a {type(value).__name__}"
-
-
-def field_name(key: object) -> str:
-    """A key for a path. One that is no name in a program may be a text that slipped into its place."""
-    return key if isinstance(key, str) and _NAME.fullmatch(key) else _NO_NAME
+        )

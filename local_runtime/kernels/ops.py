@@ -92,5 +92,8 @@ class Ops(Protocol):
     def logits(self, x: nn.Tensor, head: Matrix) -> nn.Tensor:
         """``x @ headᵀ`` in float32; ``[b, vocab]``."""
 
+    def attention_scale(self, config: ModelConfig, layer: int) -> float:
+        """What attention is told to multiply scores by in a layer, ``1 / sqrt(head_dim)``; its sign is the device's own."""
+
     def paged_cache(self, shape: CacheShape, config: ModelConfig, inv_freq: np.ndarray) -> Any:
         """Create TVM's paged key-value cache with this device's attention kernels."""

@@ -58,16 +58,16 @@ class ModelConfig:
         head_dim: Width of one head; even.
         intermediate_size: Width of the MLP.
         vocab_size: Rows of the embedding matrix, which may exceed the tokenizer's vocabulary (padding).
-        context_tokens: Longest context that is served exactly: ``max_position_embeddings``, or the sliding window where
-            that is shorter. Inside the window, windowed attention and full attention are the same thing, so capping the
-            context keeps the results exact; a context beyond the window is not offered.
+        context_tokens: Longest context: ``max_position_embeddings``.
         norm_eps: Epsilon of the RMS norm.
         rope: Rotary position embedding.
         tie_embeddings: The output head is the embedding matrix.
         qkv_bias: Query, key and value projections have a bias.
         o_bias: The attention's output projection has a bias.
         mlp_bias: The MLP's projections have a bias.
-        sliding_window: The window that capped ``context_tokens``, or None.
+        sliding_window: How many of the last tokens, its own among them, a token sees in the layers that have a window; None where
+            none has one, or the context is no longer than it.
+        windowed_layers: The layers that have the window.
         hidden_act: Activation of the MLP; always ``silu``.
         bos_ids: Beginning-of-text token ids; may be empty.
         eos_ids: Token ids that end an answer, from config.json and generation_config.json; may be empty.
@@ -90,6 +90,7 @@ class ModelConfig:
     o_bias: bool = False
     mlp_bias: bool = False
     sliding_window: int | None = None
+    windowed_layers: tuple[int, ...] = ()
     hidden_act: str = "silu"
     bos_ids: tuple[int, ...] = ()
     eos_ids: tuple[int, ...] = ()
@@ -152,9 +153,10 @@ class ModelConfig:
             raise CheckpointError(f"{where} has the odd head_dim {head_dim}, which rotary embedding cannot halve.")
         num_layers = reader.positive("num_hidden_layers")
         context_tokens = reader.positive("max_position_embeddings", default=_DEFAULT_CONTEXT_TOKENS[model_type])
-        window = _sliding_window(model_type, reader, num_layers)
-        if window is not None and window >= context_tokens:
-            window = None
+        windowed_layers = _windowed_layers(model_type, reader, num_layers)
+        window = reader.positive("sliding_window", default=4096) if windowed_layers else None
+        if window is None or window >= context_tokens:
+            window, windowed_layers = None, ()
 
         attention_bias = model_type == "llama" and reader.boolean("attention_bias")
         vocab_size = reader.positive("vocab_size")
@@ -168,7 +170,7 @@ class ModelConfig:
             head_dim=head_dim,
             intermediate_size=reader.positive("intermediate_size"),
             vocab_size=vocab_size,
-            context_tokens=context_tokens if window is None else window,
+            context_tokens=context_tokens,
             norm_eps=reader.number("rms_norm_eps", default=1e-6),
             rope=_rope(reader, context_tokens),
             tie_embeddings=reader.boolean("tie_word_embeddings"),
@@ -176,12 +178,17 @@ class ModelConfig:
             o_bias=attention_bias,
             mlp_bias=model_type == "llama" and reader.boolean("mlp_bias"),
             sliding_window=window,
+            windowed_layers=windowed_layers,
             bos_ids=_merge(reader.token_ids("bos_token_id", vocab_size)),
             eos_ids=_merge(
                 reader.token_ids("eos_token_id", vocab_size), generation_reader.token_ids("eos_token_id", vocab_size)
             ),
             dtype=str(raw.get("dtype") or raw.get("torch_dtype") or "float32"),
         )
+
+    def is_windowed(self, layer: int) -> bool:
+        """Whether a layer's attention has the sliding window."""
+        return layer in self.windowed_layers
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain JSON values: the part of a compile-cache key that the model decides."""
@@ -286,26 +293,27 @@ def _exact_quotient(hidden_size: int, num_heads: int, raw: dict[str, Any], where
     return hidden_size // num_heads
 
 
-def _sliding_window(model_type: str, reader: _Reader, num_layers: int) -> int | None:
-    """Window of attention in tokens, or None where every layer attends to everything."""
+def _windowed_layers(model_type: str, reader: _Reader, num_layers: int) -> tuple[int, ...]:
+    """The layers whose attention has a sliding window."""
     raw = reader.raw
     if model_type == "llama" or ("sliding_window" in raw and raw["sliding_window"] is None):
-        return None
-    if model_type == "qwen2" and not (
-        reader.boolean("use_sliding_window") and _some_layer_is_windowed(reader, num_layers)
-    ):
-        return None
-    return reader.positive("sliding_window", default=4096)
-
-
-def _some_layer_is_windowed(reader: _Reader, num_layers: int) -> bool:
-    layer_types = reader.raw.get("layer_types")
+        return ()
+    if model_type == "mistral":
+        return tuple(range(num_layers))
+    if not reader.boolean("use_sliding_window"):
+        return ()
+    layer_types = raw.get("layer_types")
     if isinstance(layer_types, list):
-        return "sliding_attention" in layer_types
-    first_windowed = reader.raw.get("max_window_layers", 28)  # older files; 28 is transformers' default
+        known = [kind in ("full_attention", "sliding_attention") for kind in layer_types]
+        if len(known) != num_layers or not all(known):
+            raise UnsupportedModelError(
+                f"layer_types in {reader.where} must name full_attention or sliding_attention for each of {num_layers} layers."
+            )
+        return tuple(layer for layer, kind in enumerate(layer_types) if kind == "sliding_attention")
+    first_windowed = raw.get("max_window_layers", 28)  # older files; 28 is transformers' default
     if isinstance(first_windowed, bool) or not isinstance(first_windowed, int):
         raise CheckpointError(f"max_window_layers in {reader.where} must be a whole number, not {first_windowed!r}.")
-    return first_windowed < num_layers
+    return tuple(range(max(0, first_windowed), num_layers))
 
 
 def _rope(reader: _Reader, context_tokens: int) -> RopeConfig:

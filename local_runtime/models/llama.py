@@ -46,8 +46,9 @@ class LlamaBlock(nn.Module):  # type: ignore[misc]
         tokens = h.shape[0]
         x = ops.rms_norm(h, self.input_norm, config.norm_eps)
         qkv = ops.linear(x, self.qkv, self.qkv_bias).reshape(1, tokens, self.num_rows, config.head_dim)
+        scale = ops.attention_scale(config, self.index)
         # Rotary embedding happens inside: the cache knows each token's position in its own sequence.
-        attended = cache.attention_with_fused_qkv(self.index, qkv, config.num_heads, config.head_dim**-0.5)
+        attended = cache.attention_with_fused_qkv(self.index, qkv, config.num_heads, scale)
         h = ops.linear(attended.reshape(tokens, config.num_heads * config.head_dim), self.o, self.o_bias, residual=h)
         x = ops.rms_norm(h, self.post_norm, config.norm_eps)
         return ops.linear(

@@ -22,6 +22,14 @@ def test_standard_output_has_the_answer_alone_and_the_status_line_goes_to_standa
     assert re.fullmatch(r"Answered by this device, rule \S+, 4 tokens, first after .*\n", result.stderr)
 
 
+def test_thoughts_do_not_go_into_a_pipe():
+    result = Program(ScriptedReply("At nine.", reasoning="Hm. Let me think.")).run("chat", "When do you open?")
+    assert result.stdout == "At nine.\n"
+    assert result.stderr.startswith("Thinking.\nAnswered by this device, ")
+    silent = Program(ScriptedReply("At nine.", reasoning="Hm.")).run("chat", "-q", "When do you open?")
+    assert (silent.stdout, silent.stderr) == ("At nine.\n", "")
+
+
 def test_quiet_leaves_the_status_line_out():
     result = Program("Hi.").run("chat", "-q", "Hello")
     assert (result.stdout, result.stderr) == ("Hi.\n", "")
@@ -40,7 +48,13 @@ def test_json_is_one_openai_completion_with_its_route_and_nothing_else():
     record = json.loads(result.stdout)
     assert result.stdout.count("\n") == 1
     assert record["object"] == "chat.completion"
-    said = {"role": "assistant", "content": "We open at nine.", "refusal": None}
+    said = {
+        "role": "assistant",
+        "content": "We open at nine.",
+        "refusal": None,
+        "reasoning_content": None,
+        "tool_calls": None,
+    }
     assert record["choices"][0]["message"] == {**said, "privacy": "private"}
     assert record["usage"]["completion_tokens"] == 4
     assert record["route"]["served_by"] == "local"

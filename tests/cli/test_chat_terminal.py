@@ -40,6 +40,21 @@ def test_a_conversation_shows_markdown_and_says_which_way_the_answer_came(tmp_pa
         assert chat.end() == 0
 
 
+def test_thoughts_stand_above_the_answer(tmp_path):
+    reply = {"text": "At **nine**.", "reasoning": "They ask for\x1b[2J the hours."}
+    with TerminalSession(tmp_path, [reply, {"text": "", "reasoning": "Only thoughts."}]) as chat:
+        chat.wait_for_prompt(1)
+        chat.say("When do you open?")
+        chat.wait_for("Answered by this device, rule ")
+        assert re.search(r"They ask for\S* the hours\.\s*\n\s*\n\s*At nine\.", chat.seen)
+        chat.wait_for_prompt(2)
+        chat.say("Again")
+        chat.wait_for("Only thoughts.")
+        chat.wait_for_prompt(3)
+        chat.send(CTRL_D)
+        assert chat.end() == 0
+
+
 def test_ctrl_c_stops_the_answer_and_not_the_program(tmp_path):
     with TerminalSession(tmp_path, [{"text": "word " * 2000, "token_s": 0.02}, "Second answer."]) as chat:
         chat.wait_for_prompt(1)

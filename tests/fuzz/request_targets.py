@@ -10,9 +10,13 @@ from pathlib import Path
 
 import httpx
 
+from hybridllm.backends.base import BackendCall
+from hybridllm.backends.local_request import engine_request
+from hybridllm.capabilities import CAPABILITIES
 from hybridllm.cli.conversation import Conversation
 from hybridllm.cli.mistakes import CommandError
 from hybridllm.errors import BadRequest
+from hybridllm.redactable import rewritten
 from hybridllm.remote import Remote
 from hybridllm.types.chat_request import ChatRequest
 from tests.fuzz.corpus import encoded, texts_of_tests
@@ -26,7 +30,10 @@ _MOST_SHOWN = 40
 REQUEST_WORDS = (
     *(name for name in ChatRequest.model_fields), "role", "content", "name", "privacy", "refusal", "tool_calls", "type", "text",
     "image_url", "include_usage", "system", "developer", "user", "assistant", "tool", "function", "tools", "response_format",
-    "metadata", "timeout", "extra_body", "cls", "self",
+    "metadata", "timeout", "extra_body", "cls", "self", "id", "arguments", "tool_call_id", "reasoning_content", "description",
+    "parameters", "strict", "properties", "required", "additionalProperties", "anyOf", "$defs", "enum", "json_schema", "json_object",
+    "schema", "lark", "regex", "url", "detail", "data:image/png;base64,iVBORw0KGgo=", "https://x.example/y.png", "auto", "none",
+    "object", "custom", "look", "call-1",
 )  # fmt: skip
 
 
@@ -44,14 +51,40 @@ def check_request(data):
         check_message(str(error), most_characters=_LONGEST_MESSAGE)
         _check_quotes_nothing(f"{error} {error.field}", (messages, fields))
         return
+    read = []
     for path, text in request.texts():
         promise(path and isinstance(text, str), "a text has no path")
         text.encode()
+        read.append(text)
     promise(request.token_limit is None or request.token_limit > 0, "the token limit is not above 0")
     body = json.loads(request.remote_body("a-model"))
     promise(body["stream"] is True and body["model"] == "a-model", "the body is not what was asked for")
     promise(len(body["messages"]) == len(request.messages), "a message is lost")
-    promise(all("privacy" not in message for message in body["messages"]), "a label would be sent")
+    promise(all("privacy" not in part for part in (*body["messages"], *body.get("tools", ()))), "a label would be sent")
+    promise(set(body) <= {*ChatRequest.model_fields, "model"}, "a field that nobody knows would be sent")
+    _check_everything_is_read(body, "\n".join(read))
+    promise(request.capabilities <= CAPABILITIES, "it needs what no place can have")
+    promise(rewritten(request, lambda text: text, str) == request, "redaction that finds nothing changes something")
+    engine_request(BackendCall(request, "req-1"))
+
+
+def _check_everything_is_read(body, read):
+    """Every text that would be sent is one that detectors get, but for words of the interface and the bytes of pictures."""
+    free = [
+        body.get("metadata"), body.get("chat_template_kwargs"), body.get("stop"), body.get("user"),
+        body.get("grammar", {}).get("text"),
+        [tool["function"] for tool in body.get("tools", ())], body.get("response_format", {}).get("json_schema"),
+        [message.get(name) for message in body["messages"] for name in ("name", "refusal", "tool_call_id", "tool_calls")],
+        [message["content"] for message in body["messages"] if isinstance(message["content"], str)],
+        [part.get("text") for message in body["messages"] if isinstance(message["content"], list) for part in message["content"]],
+    ]  # fmt: skip
+    for text in texts_in(free):
+        promise(text in read or text in _INTERFACE, "a text would be sent that nobody reads")
+
+
+_INTERFACE = frozenset({
+    "name", "description", "parameters", "strict", "type", "function", "id", "arguments", "schema",
+})  # fmt: skip
 
 
 def _check_quotes_nothing(said, given):
@@ -130,6 +163,46 @@ _REQUEST_SEEDS = (
     {"messages": [{"role": "user", "content": "Hi", "privacy": "public"}], "temperature": 0.5, "max_tokens": 9, "stop": ["."]},
     {"messages": [{"role": "user", "content": "Hi"}], "stream": True, "stream_options": {"include_usage": True}, "n": 1},
     {"messages": [{"role": "tool", "content": "x"}], "tools": [], "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1},
+    {
+        "messages": [
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://x.example/y.png", "detail": "low"}}]},
+            {
+                "role": "assistant",
+                "content": None,
+                "reasoning_content": "Hm.",
+                "tool_calls": [{"id": "call-1", "type": "function", "function": {"name": "look", "arguments": '{"a": "\\u00fc"}'}}],
+            },
+            {"role": "tool", "tool_call_id": "call-1", "content": '{"b": [1, "x"]}', "privacy": "public"},
+        ],
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": "look",
+                    "description": "d",
+                    "parameters": {
+                        "type": "object",
+                        "properties": {"a": {"anyOf": [{"type": "null"}, {"enum": ["x", 4111111]}]}},
+                        "required": ["a"],
+                        "additionalProperties": False,
+                    },
+                    "strict": True,
+                },
+                "privacy": "public",
+            }
+        ],
+        "tool_choice": {"type": "function", "function": {"name": "look"}},
+        "parallel_tool_calls": False,
+        "logit_bias": {"5": 1},
+        "stop_token_ids": [5],
+        "logprobs": True,
+        "top_logprobs": 3,
+        "metadata": {"a": "b"},
+        "chat_template_kwargs": {"enable_thinking": False},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}, "description": "d"}},
+    },
+    {"messages": [{"role": "user", "content": "Hi"}], "grammar": {"type": "regex", "text": "[0-9]+"}, "n": 2, "prompt_logprobs": 1},
+    {"messages": [{"role": "user", "content": "Hi"}], "response_format": {"type": "json_object"}, "min_tokens": 3, "max_tokens": 2},
     {"messages": [{"role": "user", "content": "Hi", "x" * 100: "y" * 100}], "z" * 100: 1},
 )  # fmt: skip
 

@@ -170,8 +170,63 @@ def config_files():
     return document.map(lambda values: yaml.safe_dump(values).encode())
 
 
+_NAME = st.sampled_from(("look", "send", "two words", "x" * 65))
+_ID = st.sampled_from(("call-1", "call-1", "call-2", ""))
+
+
+def _tools():
+    """What ``tools`` may be, with schemas of some depth."""
+    schema = st.recursive(
+        st.sampled_from(({"type": "string"}, {"enum": ["a", 4111111]}, {"const": None}, {}, True)),
+        lambda inner: (
+            st.fixed_dictionaries({"anyOf": st.lists(inner, max_size=2)})
+            | st.fixed_dictionaries(
+                {"type": st.just("object"), "properties": st.dictionaries(_TEXT, inner, max_size=2)},
+                optional={
+                    "additionalProperties": _mostly(st.just(False)),
+                    "required": _mostly(st.lists(_TEXT, max_size=2)),
+                },
+            )
+        ),
+        max_leaves=4,
+    )
+    function = st.fixed_dictionaries(
+        {"name": _mostly(_NAME)},
+        optional={"description": _mostly(_TEXT), "parameters": _mostly(schema), "strict": _mostly(st.booleans())},
+    )
+    tool = st.fixed_dictionaries(
+        {"type": _mostly(st.just("function")), "function": _mostly(function)},
+        optional={"privacy": _mostly(st.just("public"))},
+    )
+    return st.lists(_mostly(tool), max_size=3)
+
+
+def _calls():
+    arguments = st.sampled_from(("{}", '{"a": "\\u00fc"}', '{"a": 1, "a": [2.50]}', "[1e400", "\\ud800")) | _TEXT
+    function = st.fixed_dictionaries({"name": _mostly(_NAME), "arguments": _mostly(arguments)})
+    call = st.fixed_dictionaries(
+        {"id": _mostly(_ID), "type": _mostly(st.just("function")), "function": _mostly(function)}
+    )
+    return st.lists(_mostly(call), min_size=1, max_size=2)
+
+
+def _parts():
+    url = st.sampled_from(
+        (
+            "https://x.example/y.png",
+            "data:image/png;base64,iVBORw0KGgo=",
+            "data:image/gif;base64,x",
+            "file:///x",
+            "http://[::1",
+        )
+    )
+    image = st.fixed_dictionaries({"url": _mostly(url)}, optional={"detail": _mostly(st.just("low"))})
+    text = st.fixed_dictionaries({"type": _mostly(st.just("text")), "text": _mostly(_TEXT)})
+    return text | st.fixed_dictionaries({"type": st.just("image_url"), "image_url": _mostly(image)})
+
+
 def requests():
-    part = st.fixed_dictionaries({"type": _mostly(st.just("text")), "text": _mostly(_TEXT)})
+    part = _parts()
     message = st.fixed_dictionaries(
         {
             "role": _mostly(st.sampled_from(("system", "developer", "user", "assistant", "tool"))),
@@ -181,24 +236,62 @@ def requests():
             "name": _mostly(_TEXT),
             "privacy": _mostly(st.just("public")),
             "refusal": _mostly(_TEXT),
-            "tool_calls": _mostly(st.none()),
+            "tool_calls": _mostly(st.none() | _calls()),
+            "reasoning_content": _mostly(_TEXT),
         },
     )
-    messages = _mostly(st.lists(_mostly(message), max_size=4))
+    # A call and its result, so that what comes after that check is reached.
+    calling = st.fixed_dictionaries({"role": st.just("assistant"), "tool_calls": _calls().map(lambda calls: calls[:1])})
+    result = st.fixed_dictionaries({"role": st.just("tool"), "tool_call_id": _ID, "content": _mostly(_TEXT)})
+    loop = st.tuples(calling, result).map(list)
+    messages = _mostly(
+        st.tuples(st.lists(_mostly(message), max_size=3), st.just([]) | loop).map(lambda lists: lists[0] + lists[1])
+    )
+    form = st.fixed_dictionaries(
+        {"type": _mostly(st.sampled_from(("text", "json_object", "json_schema")))},
+        optional={
+            "json_schema": _mostly(
+                st.fixed_dictionaries({"name": _mostly(_NAME), "schema": st.just({"type": "object"})})
+            )
+        },
+    )
+    choice = st.sampled_from(("auto", "none", "required", {"type": "function", "function": {"name": "look"}}))
     number = _mostly(st.integers(-3, 300) | st.floats(-3, 3))
     fields = st.fixed_dictionaries(
         {"messages": messages},
         optional={
             **dict.fromkeys(
-                ("temperature", "top_p", "max_tokens", "top_k", "min_p", "seed", "frequency_penalty", "n"), number
+                (
+                    "temperature",
+                    "top_p",
+                    "max_tokens",
+                    "top_k",
+                    "min_p",
+                    "seed",
+                    "frequency_penalty",
+                    "n",
+                    "min_tokens",
+                    "top_logprobs",
+                    "prompt_logprobs",
+                ),
+                number,
             ),
+            "logprobs": _mostly(st.booleans()),
+            "stop_token_ids": _mostly(st.lists(_mostly(st.integers(0, 9)), max_size=3)),
+            "logit_bias": _mostly(st.dictionaries(st.sampled_from(("5", "17", "x")), number, max_size=2)),
+            "tools": _mostly(_tools()),
+            "tool_choice": _mostly(choice),
+            "parallel_tool_calls": _mostly(st.booleans()),
+            "metadata": _mostly(st.dictionaries(_TEXT, _mostly(_TEXT), max_size=2)),
+            "chat_template_kwargs": _mostly(st.dictionaries(_TEXT, _mostly(_TEXT), max_size=2)),
+            "grammar": _mostly(st.fixed_dictionaries({"type": _mostly(st.just("regex")), "text": _mostly(_TEXT)})),
             "stop": _mostly(_TEXT | st.lists(_mostly(_TEXT), max_size=18)),
             "stream": _mostly(st.booleans()),
             "stream_options": _mostly(
                 st.dictionaries(st.sampled_from(("include_usage", "x" * 60)), _mostly(st.booleans()))
             ),
             "user": _mostly(_TEXT),
-            "response_format": _mostly(st.just({"type": "text"})),
+            "response_format": _mostly(form),
         },
     )
     return (messages | fields).map(_as_json) | st.binary(max_size=300)

@@ -3,9 +3,10 @@
 import pytest
 
 from hybridllm import BadRequest
-from hybridllm.testing import ScriptedBackend, ScriptedReply
+from hybridllm.testing import ScriptedBackend, ScriptedCall, ScriptedReply
 from policies import parse_policy
-from tests.hybridllm.loopback import answer, reset
+from tests.hybridllm.loopback import DONE, answer, chunk, delta, reset, stream
+from tests.hybridllm.test_chunks import call
 
 POLICY = parse_policy(
     "version: 1\nname: cloud-first\nlabels: {order: [public, internal, private], unlabeled: private, tags: {faq: public}}\n"
@@ -23,7 +24,7 @@ def talk(face, serve, remote_at):
         made = face(policy=POLICY, local=backend, remote=remote_at(server, max_retries=0))
         conversation = made.client.conversation(**more)
 
-        def say(content, *, stream=False, **said):
+        def say(content=None, *, stream=False, **said):
             if made.name == "blocking":
                 answered = conversation.create(content, stream=stream, **said)
                 return answered.get_final_completion() if stream else answered
@@ -106,3 +107,119 @@ def test_the_remote_sees_the_messages_and_no_label(talk):
         {"role": "user", "content": "Two"},
     ]
     assert conversation.label == "public"
+
+
+# ---- tools ----
+
+HOURS = {"type": "function", "function": {"name": "hours"}}
+ASKS = ScriptedReply("One moment.", reasoning="Ask.", tool_calls=[ScriptedCall("hours", {"day": "Mon"}, id="a")])
+ASKS_TWICE = ScriptedReply(tool_calls=[ScriptedCall("hours", id="a"), ScriptedCall("hours", id="b")])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_tool_is_called_and_its_result_goes_on(talk, stream):
+    conversation, say, backend, _ = talk(replies=[ASKS, "At nine.", "Good bye."])
+    first = say("When do you open on Monday?", stream=stream, tools=[HOURS])
+    (call,) = first.choices[0].message.tool_calls
+    conversation.add_tool_result(call.id, '{"opens": 9}')
+    second = say(None, stream=stream, tools=[HOURS])
+    assert second.choices[0].message.content == "At nine."
+    assert [message.role for message in backend.requests[1].messages] == ["user", "assistant", "tool"]
+    assert backend.requests[1].messages[1].reasoning_content == "Ask."
+    say("Thank you.", stream=stream, tools=[HOURS])
+    asked = backend.requests[2].messages
+    assert [message.role for message in asked] == ["user", "assistant", "tool", "assistant", "user"]
+    assert asked[1].tool_calls[0].function.arguments == '{"day": "Mon"}'
+    assert asked[1].reasoning_content is None  # that loop is over
+    assert asked[2].text == '{"opens": 9}'
+    assert conversation.messages[1]["reasoning_content"] == "Ask."
+    assert len(conversation.messages) == 6
+
+
+def test_a_private_result_keeps_the_rest_here(talk, serve):
+    conversation, say, _, server = talk(
+        replies=["From here.", "Still here."],
+        behaviour=stream(delta(tool_calls=[call(0, "a", "hours", "{}")]) + chunk(finish="tool_calls") + DONE),
+    )
+    assert say("Hello", privacy="public", tools=[HOURS]).route.served_by == "remote"
+    conversation.add_tool_result("a", "The visitor is ill.", privacy="private")
+    assert conversation.label == "private"
+    reply = say(privacy="public", tools=[HOURS])
+    assert (reply.route.served_by, reply.route.label) == ("local", "private")
+    assert conversation.messages[2]["privacy"] == "private"
+    assert say("Thank you.", privacy="public").route.served_by == "local"
+    assert len(server.exchanges) == 1
+
+
+def test_a_public_result_goes_to_the_remote_without_its_label(talk):
+    calls = stream(delta(tool_calls=[call(0, "a", "hours", "{}")]) + chunk(finish="tool_calls") + DONE)
+    conversation, say, _, server = talk(behaviour=calls)
+    say("Hello", privacy="public", tools=[HOURS])
+    conversation.add_tool_result("a", "nine", privacy="public")
+    say(privacy="public", tools=[HOURS])
+    assert server.exchanges[1].json["messages"] == [
+        {"role": "user", "content": "Hello"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "a", "type": "function", "function": {"name": "hours", "arguments": "{}"}}],
+        },
+        {"role": "tool", "content": "nine", "tool_call_id": "a"},
+    ]
+
+
+def test_every_call_needs_its_result_first(talk):
+    conversation, say, _, _ = talk(replies=[ASKS_TWICE, "Done."])
+    with pytest.raises(BadRequest, match="content is missing"):
+        say(None)
+    with pytest.raises(BadRequest, match="names no call"):
+        conversation.add_tool_result("a", "nine")
+    say("Hello", tools=[HOURS])
+    conversation.add_tool_result("b", "ten")
+    for again in ("b", "c", None, ["a"]):
+        with pytest.raises(BadRequest, match="names no call"):
+            conversation.add_tool_result(again, "nine")
+    for content in (None, "More"):
+        with pytest.raises(BadRequest, match="1 of the last answer's calls of tools have no result") as raised:
+            say(content, tools=[HOURS])
+        assert raised.value.field == "messages"
+    with pytest.raises(BadRequest, match="content is a dict, expected text"):
+        conversation.add_tool_result("a", {"opens": 9})
+    with pytest.raises(BadRequest, match="privacy is 'secret'"):
+        conversation.add_tool_result("a", "nine", privacy="secret")
+    conversation.add_tool_result("a", "nine")
+    assert say(None, tools=[HOURS]).choices[0].message.content == "Done."
+    assert [message["role"] for message in conversation.messages] == ["user", "assistant", "tool", "tool", "assistant"]
+
+
+def test_half_a_call_is_not_remembered_and_its_label_is(talk):
+    broken = ScriptedReply(tool_calls=[ScriptedCall("hours", {"day": "Mon"})], error=RuntimeError("x"), fail_after=2)
+    cut = ScriptedReply("One moment.", tool_calls=[ScriptedCall("hours", {"day": "Mon day"})])
+    conversation, say, _, _ = talk(replies=[broken, cut, "Fine."])
+    with pytest.raises(Exception, match="in the middle"):
+        say("Secret", stream=True, tools=[HOURS])
+    assert (conversation.messages, conversation.label) == ([], "private")
+    assert say("Again", tools=[HOURS], max_tokens=4).choices[0].finish_reason == "length"
+    assert conversation.messages[-1] == {"role": "assistant", "content": "One moment.", "privacy": "private"}
+    assert say("And now?").choices[0].message.content == "Fine."
+
+
+def test_a_refusal_stays_a_refusal(talk):
+    refuses = stream(delta(refusal="I may not.") + chunk(finish="stop") + DONE)
+    conversation, say, _, server = talk(behaviour=refuses)
+    say("Hello", privacy="public")
+    say("Please", privacy="public")
+    assert conversation.messages[1] == {
+        "role": "assistant",
+        "content": None,
+        "refusal": "I may not.",
+        "privacy": "public",
+    }
+    assert server.exchanges[1].json["messages"][1] == {"role": "assistant", "content": None, "refusal": "I may not."}
+
+
+def test_there_is_one_answer(talk):
+    _, say, backend, _ = talk()
+    with pytest.raises(BadRequest, match="goes on from one answer"):
+        say("Hello", n=2)
+    assert backend.requests == []

@@ -8,11 +8,12 @@ from dataclasses import replace
 import httpx
 import pytest
 
-import hybridllm.egress.gate
 import hybridllm.permits
 from hybridllm import Remote, load_policy
 from hybridllm.backends.base import Ledger
 from hybridllm.egress import EgressGate
+from hybridllm.egress.destination import Destination
+from hybridllm.egress.transport import CheckedTransport
 from hybridllm.egress.trust import tls_context
 from hybridllm.errors import BadRequest, Cancelled, PolicyDenied, PolicyTightened, PrivacyViolation, RemoteUnreachable
 from hybridllm.permits import PermitOffice
@@ -275,7 +276,7 @@ def test_a_remote_knows_its_origin():
     assert replace(remote, proxy="http://proxy.example:3128").first_hop == ("proxy.example", 3128)
 
 
-def test_the_url_that_httpx_reads_has_the_permits_origin_or_nothing_is_sent(server, remote, monkeypatch):
+def test_the_url_that_is_used_has_the_permits_origin_or_nothing_is_sent(server, remote, monkeypatch):
     office = PermitOffice(IN_FORCE)
     permit = mint(office, remote)
     elsewhere = f"http://127.0.0.1:{free_port()}/v1/chat/completions"
@@ -286,11 +287,27 @@ def test_the_url_that_httpx_reads_has_the_permits_origin_or_nothing_is_sent(serv
 
 @pytest.mark.parametrize(
     "base_url",
-    ["http://h", "https://h:8443/a/b/", "HTTP://H.Example./v1", "http://[::FFFF:10.2.3.4]:81/v1", "http://10.0.0.7"],
+    [
+        "http://h",
+        "https://h:8443/a/b/",
+        "HTTP://H.Example./v1",
+        "http://[::FFFF:10.2.3.4]:81/v1",
+        "http://10.0.0.7",
+        "https://h:443",
+        "http://h:80/v1",
+        "https://h/ä b".replace(" ", "%20"),
+        "https://h/a%2Fb/%/{x}|^\\'\"<y>`",
+    ],
 )
-def test_httpx_and_we_read_a_url_alike(base_url):
+def test_the_gate_and_httpx_read_a_url_as_the_permit_does(base_url):
     remote = Remote(base_url=base_url, model="m")
-    assert hybridllm.egress.gate._origin(httpx.URL(remote.chat_url)) == remote.origin
+    transport = CheckedTransport(remote, Destination.of(remote, lambda: "any"), 1 << 20)
+    url = httpx.URL(remote.chat_url)
+    assert transport.origin == remote.origin
+    sent = transport._url
+    assert (sent.scheme, sent.host, sent.target) == (url.raw_scheme, url.raw_host.lower(), url.raw_path)
+    assert sent.port == remote.port
+    assert dict(transport._headers)[b"host"] == url.netloc.lower()
 
 
 def test_tls_session_keys_are_not_written_for_a_variable(monkeypatch, tmp_path):

@@ -253,7 +253,7 @@ def test_parts_of_a_message_are_lines_to_the_model():
 
 
 def test_a_developer_is_a_system_to_chat_templates_and_a_refusal_is_what_was_said():
-    from hybridllm.backends.local import _messages
+    from hybridllm.backends.local_request import engine_messages
 
     request = ChatRequest.parse(
         [
@@ -262,7 +262,7 @@ def test_a_developer_is_a_system_to_chat_templates_and_a_refusal_is_what_was_sai
             {"role": "assistant", "content": None, "refusal": "c"},
         ]
     )
-    assert _messages(request) == [
+    assert engine_messages(request) == [
         {"role": "system", "content": "a"},
         {"role": "user", "content": "b", "name": "jane"},
         {"role": "assistant", "content": "c"},
@@ -272,3 +272,65 @@ def test_a_developer_is_a_system_to_chat_templates_and_a_refusal_is_what_was_sai
 def test_its_arguments_are_checked_before_anything_starts():
     with pytest.raises(BadRequest, match="threads"):
         LocalBackend("kiosk-assistant", threads=0)
+
+
+# ---- saved states ----
+
+
+def test_a_saved_beginning_survives_the_end_of_the_client(folders, tmp_path):
+    checkpoint, cache = folders
+    arguments = {"quant": "f32", "cache_dir": cache, "context_tokens": 256}
+    beginning = [{"role": "system", "content": "You answer for a museum: it opens at nine. " * 3}]
+    asked = {
+        "messages": [*beginning, {"role": "user", "content": "When?"}],
+        "temperature": 0,
+        "max_tokens": 12,
+        "tools": None,
+    }
+    path = tmp_path / "kiosk.kv"
+    with HybridClient(checkpoint, **arguments) as first:
+        expected = first.chat.completions.create(**asked)
+        saved = first.save_state(path, messages=beginning)
+        assert saved.file_bytes == path.stat().st_size
+    with HybridClient(checkpoint, saved_state=path, **arguments) as second:
+        answer = second.chat.completions.create(**asked)
+    assert answer.choices[0].message.content == expected.choices[0].message.content
+    details = answer.usage.prompt_tokens_details
+    assert details is not None
+    assert details.cached_tokens >= saved.tokens > 60
+    face = AwaitedFace(model=checkpoint, **arguments)
+    try:
+        runner = face._runner
+        assert runner.run(face.client.restore_state(path)).tokens == saved.tokens
+        again = face.create(**asked)
+        assert again.choices[0].message.content == expected.choices[0].message.content
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(BadRequest, match="torn"):
+            runner.run(face.client.restore_state(path))
+    finally:
+        face.close()
+
+
+# ---- several answers ----
+
+
+def test_several_answers_of_the_engine_are_those_of_their_seeds(client):
+    asked = {"messages": HELLO, "max_tokens": 8, "temperature": 1.0}
+    several = client.chat.completions.create(**asked, n=3, seed=5)
+    alone = [client.chat.completions.create(**asked, seed=5 + index) for index in range(3)]
+    texts = [choice.message.content for choice in several.choices]
+    assert texts == [reply.choices[0].message.content for reply in alone]
+    assert len(set(texts)) == 3
+    assert several.usage.prompt_tokens == alone[0].usage.prompt_tokens
+    assert several.usage.completion_tokens == sum(reply.usage.completion_tokens for reply in alone)
+    with client.chat.completions.create(**asked, n=3, seed=5, stream=True) as stream:
+        assert [choice.message.content for choice in stream.get_final_completion().choices] == texts
+
+
+def test_stopping_several_answers_of_the_engine_frees_them_all(client):
+    with client.chat.completions.create(messages=HELLO, n=3, stream=True) as stream:
+        next(stream)
+    deadline_s = time.monotonic() + 60
+    while (stats := client.engine_stats()).running or stats.waiting:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hybridllm.backends.base import ContentDelta
+from hybridllm.backends.base import ContentDelta, ToolCallDelta
 from hybridllm.backends.chunks import Sign
 from hybridllm.backends.patience import THINKING_FACTOR, Patience, Wait
 from policies import Limits
@@ -105,3 +105,23 @@ def test_the_deadline_ends_every_wait(steps):
     for step in steps:
         one.at(*step)
     assert one.ends == (3.0, Wait.DEADLINE)
+
+
+def test_thoughts_that_are_given_out_count_as_thoughts():
+    thought = ContentDelta(reasoning="Hm.")
+    one = Try().at(0, "sent").at(9, thought)
+    assert one.ends == (14.0, Wait.THOUGHT)
+    for second in range(13, 60, 4):
+        one.at(second, thought)
+    assert one.ends == (60.0, Wait.END_OF_THOUGHTS)
+    one.at(59, ContentDelta(reasoning="So", text="Nine."))
+    assert one.ends == (64.0, Wait.PIECE)
+    for second in range(63, 90, 4):
+        one.at(second, thought)
+    assert one.ends == (89.0, Wait.TEXT)
+
+
+def test_calls_of_tools_pay_for_their_time():
+    one = Try(whole=True).at(0, "sent").at(1, ContentDelta(tool_calls=[ToolCallDelta(0, "a", "hours", "{}" * 50)]))
+    assert one.ends == (6.0, Wait.PIECE)
+    assert one.at(5, ContentDelta(tool_calls=[ToolCallDelta(0, arguments="x")])).ends == (10.0, Wait.PIECE)

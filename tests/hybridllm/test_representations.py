@@ -8,9 +8,10 @@ import pytest
 from rich.pretty import pretty_repr
 
 import hybridllm.types
-from hybridllm.backends.base import BackendCall, ContentDelta
+from hybridllm.answer import Answer, AnswerSoFar
+from hybridllm.backends.base import BackendCall, ContentDelta, Finished
 from hybridllm.cli.conversation import Conversation
-from hybridllm.testing import ScriptedBackend, ScriptedReply
+from hybridllm.testing import ScriptedBackend, ScriptedCall, ScriptedReply
 from hybridllm.types import (
     Attempt,
     ChatCompletion,
@@ -20,7 +21,10 @@ from hybridllm.types import (
     Choice,
     ChoiceDelta,
     ChunkChoice,
+    FunctionCall,
     Route,
+    TokenLogprob,
+    ToolCall,
     UserMessageParam,
 )
 from hybridllm.types.model import Model
@@ -80,7 +84,10 @@ def test_every_field_that_may_hold_text_is_hidden_or_known_to_hold_no_content(mo
 def test_a_message_shows_its_length_and_its_label():
     message = UserMessageParam(role="user", content="When do you open today?", privacy="private")
     assert repr(message) == "UserMessageParam(content=<23 characters>, name=None, privacy='private', role='user')"
-    assert repr(ContentDelta("ü")) == "ContentDelta(text=<1 character>, refusal=<0 characters>, tokens=1)"
+    assert repr(ContentDelta("ü")) == (
+        "ContentDelta(text=<1 character>, refusal=<0 characters>, tokens=1, reasoning=<0 characters>, tool_calls=<0 items>, "
+        "logprobs=<0 items>, choice=0)"
+    )
 
 
 def test_whole_requests_and_answers():
@@ -97,7 +104,10 @@ def test_whole_requests_and_answers():
         served_by="local", rule="r", rule_location="f:1", reason="x", label="l", policy="p", policy_hash="h",
         attempts=[Attempt(place="local", outcome="served", started_s=0.0)],
     )  # fmt: skip
-    message = ChatCompletionMessage(content=content("answer"), refusal=content("refusal"))
+    call = ToolCall(id=content("id"), function=FunctionCall(name=content("tool"), arguments=content("arguments")))
+    message = ChatCompletionMessage(
+        content=content("answer"), refusal=content("refusal"), reasoning_content=content("thought"), tool_calls=[call]
+    )
     answer = ChatCompletion(
         id="i", created=1, model="m", choices=[Choice(message=message, finish_reason="stop")], route=route
     )
@@ -106,12 +116,15 @@ def test_whole_requests_and_answers():
     for value in (request, answer, piece, [request], {"answer": answer}, (message, delta)):
         assert MARK not in shown(value)
     assert request.model_dump_json().count(MARK) == 7
-    assert answer.model_dump_json().count(MARK) == 2
+    assert answer.model_dump_json().count(MARK) == 6
     assert piece.model_dump()["choices"][0]["delta"]["content"] == content("piece")
     assert ChatRequest.model_validate_json(request.model_dump_json()) == request
     assert request.remote_body("m").count(MARK.encode()) == 7
 
 
+TOKEN = TokenLogprob(token=content("token"), logprob=-0.5, bytes=list(content("token").encode()))
+SO_FAR = AnswerSoFar()
+SO_FAR.add(ContentDelta(text=content("text"), reasoning=content("thought"), logprobs=[TOKEN]))
 TOKENS = [4711471147, 4712471247]
 MESSAGES = [{"role": "user", "content": content("user")}]
 GENERATE = options.GenerateRequest(
@@ -124,7 +137,20 @@ SEQUENCE = sequence.Sequence(1, list(TOKENS), 5)
 @pytest.mark.parametrize(
     "value",
     [
-        ContentDelta(text=content("text"), refusal=content("refusal")),
+        ContentDelta(
+            text=content("text"),
+            refusal=content("refusal"),
+            reasoning=content("thought"),
+            tool_calls=[events.ToolCallDelta(0, name=content("tool"), arguments=content("arguments"))],
+            logprobs=[TOKEN],
+        ),
+        Finished("stop", prompt_logprobs=[TOKEN]),
+        ScriptedReply(
+            reasoning=content("thought"), tool_calls=[ScriptedCall(content("tool"), {"k": content("v")}, content("id"))]
+        ),
+        ScriptedCall(content("tool"), {"k": content("v")}, content("id")),
+        Answer(SO_FAR, Finished("stop")),
+        SO_FAR.first,
         BackendCall(request=ChatRequest.parse(MESSAGES), request_id="r"),
         ScriptedReply(content("text"), error=RuntimeError(content("error"))),
         ScriptedBackend([content("reply")]),

@@ -1,6 +1,5 @@
 """What is measured: memory, and the facts that come of all measurements."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 import hybridllm.signals
 from hybridllm import HybridClient, load_policy
 from hybridllm.assessment import label_request
-from hybridllm.backends.sse import server_events
+from hybridllm.backends.sse import EventReader
 from hybridllm.connectivity import Connectivity
 from hybridllm.errors import BadRequest, RemoteError
 from hybridllm.label_memory import LabelMemory
@@ -248,14 +247,9 @@ def test_estimated_tokens():
 
 
 def events_of(data, step):
-    async def pieces():
-        for start in range(0, len(data), step):
-            yield data[start : start + step]
-
-    async def go():
-        return [(event.name, event.data) async for event in server_events(pieces())]
-
-    return asyncio.run(go())
+    reader = EventReader()
+    pieces = [data[start : start + step] for start in range(0, len(data), step)]
+    return [(event.name, event.data) for piece in pieces for event in reader.feed(piece)]
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 100])

@@ -13,7 +13,11 @@ import numpy as np
 import tvm_ffi_orcjit
 
 from local_runtime.kernels.cpu.paged_cache import CpuPagedKVCache
+from local_runtime.kernels.limits import PAGE_TOKENS
+from local_runtime.page_access import PageAccess
+from local_runtime.state_file import StateShape
 from local_runtime.tvm_compat import PagedKVCache, nn, relax, tvm
+from local_runtime.tvm_runtime import Device
 
 __all__ = [
     "CPU",
@@ -239,11 +243,17 @@ class CacheUnderTest:
     def stored(self, sequence_id: int) -> float:
         """Largest difference between the keys and values in the pages and those that were written."""
         sequence, shape = self.sequences[sequence_id], self.shape
-        size = (shape.num_layers, len(sequence), shape.num_kv_heads, shape.head_dim)
-        k, v = (tvm.runtime.tensor(np.full(size, np.nan, np.float32)) for _ in range(2))
-        self.call("attention_kv_cache_debug_get_kv", sequence_id, 0, len(sequence), k, v)
-        difference_k = np.abs(k.numpy() - np.stack(sequence.keys)).max()
-        return max(float(difference_k), float(np.abs(v.numpy() - np.stack(sequence.values)).max()))
+        heads, dim, tokens = shape.num_kv_heads, shape.head_dim, len(sequence)
+        stored = StateShape(shape.num_layers, (2, heads, PAGE_TOKENS, dim), "float32")
+        access = PageAccess(self.cache, Device("cpu", 0), stored)
+        layers, page_ids = access.locate(sequence_id, tokens)
+        worst = 0.0
+        for memory, keys, values in zip(layers, sequence.keys, sequence.values, strict=True):
+            pages = memory.numpy()[page_ids]
+            k = pages[:, 0].reshape(-1, heads, dim, PAGE_TOKENS).transpose(0, 3, 1, 2).reshape(-1, heads, dim)
+            v = pages[:, 1].transpose(0, 2, 1, 3).reshape(-1, heads, dim)
+            worst = max(worst, np.abs(k[:tokens] - keys).max(), np.abs(v[:tokens] - values).max())
+        return float(worst)
 
     def _append(self, sequence: _Sequence, layer: int, position: int, qkv: np.ndarray) -> np.ndarray:
         q_heads, kv_heads = self.shape.num_q_heads, self.shape.num_kv_heads

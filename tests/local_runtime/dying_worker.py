@@ -42,7 +42,9 @@ from local_runtime.protocol import (
     PromptTokensReply,
     ReadyReply,
     Reply,
+    RestoreState,
     Shutdown,
+    StateReply,
     Stats,
     StatsReply,
     decode_command,
@@ -60,7 +62,8 @@ class Life:
 
     Attributes:
         at: Where it does it: ``start`` (before it says hello), ``load``, ``ready`` (idle, when the model is loaded), ``request``
-            (when one arrives), ``count`` (a question), ``token`` (after ``tokens`` of this life), ``frame`` (inside the delta
+            (when one arrives), ``count`` (a question), ``restore`` and ``restored`` (before and after a state is), ``token``
+            (after ``tokens`` of this life), ``frame`` (inside the delta
             after these), ``flush`` (between the last token and the rest of the text), ``end`` (between the last delta and
             ``finished``), or nowhere.
         does: ``kill``, ``exit``, ``abort``, ``stop`` (SIGSTOP), ``stick`` (a step that never ends), ``mute`` (nothing is answered
@@ -227,6 +230,11 @@ class DyingWorker:
                 self._note(number=number, prompt=messages[0]["content"], begun=-1)
                 self.reached("count", str(messages[0]["content"]))
                 self.send(PromptTokensReply(number, len(str(messages[0]["content"]))))
+            case RestoreState(id=number, path=path):
+                self._note(number=number, prompt=path, begun=-1)
+                self.reached("restore", path)
+                self.send(StateReply(number, 16, 1, 0.0))
+                self.reached("restored", path)
             case Stats(id=number):
                 self.send(StatsReply(number, EngineStats("ready", running=len(self._active))))
 

@@ -30,6 +30,7 @@ __all__ = [
 
 FIXTURE = Path(__file__).parent / "fixtures" / "parity.npz"
 PROMPT_TOKENS = 40
+WINDOW_TOKENS = 23
 DECODE_STEPS = 64
 GREEDY_TOKENS = 128
 # The decode logits are stored for every third token of the vocabulary: each one depends on the whole hidden state, and
@@ -107,6 +108,17 @@ PARITY_CASES = (
             rope_parameters={"rope_type": "default", "rope_theta": 1000000.0},
         ),
         seed=17,
+    ),
+    ParityCase("mistral-window", mistral_config(sliding_window=WINDOW_TOKENS), seed=26),
+    ParityCase(
+        "qwen2-some-layers-windowed",
+        qwen2_config(
+            num_hidden_layers=3,
+            sliding_window=WINDOW_TOKENS,
+            use_sliding_window=True,
+            layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+        ),
+        seed=27,
     ),
 )
 

@@ -9,6 +9,7 @@ tokenizer is a real one, with one token for each byte, so characters span tokens
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -17,15 +18,17 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from local_runtime.errors import CheckpointError, OutOfMemoryError
 from local_runtime.options import ModelInfo, Progress, SamplingOptions
+from local_runtime.prefix_cache import MOST_IDLE
+from local_runtime.state_file import StateShape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -105,6 +108,7 @@ class Script:
     total_pages: int = 256
     prefill_chunk_tokens: int = 16
     max_sequences: int = 4
+    score_tokens: int = 16
     noise: bool = False
     remove_error: bool = False
     child_process: bool = False
@@ -129,9 +133,17 @@ class ScriptedRunner:
         self.max_sequences = script.max_sequences
         self.page_tokens = script.page_tokens
         self.total_pages = script.total_pages
+        self.can_share = True
+        self.state_identity: Mapping[str, str] = {"model": "scripted"}
+        self.state_shape = StateShape(1, (1, 1, self.page_tokens, 1), "int32")
         self.step_s = script.step_s
         self.remove_error = script.remove_error
+        self.fork_error = False
+        self.score_tokens = script.score_tokens
+        self.activation_eps = float(np.finfo(np.float32).eps)
         self.sequences: dict[int, list[int]] = {}
+        self.pages: dict[int, list[int]] = {}
+        self._page_numbers = itertools.count()
         self.calls: list[tuple[str, tuple[int, ...]]] = []
         self.closed = False
 
@@ -139,7 +151,7 @@ class ScriptedRunner:
         return -(-tokens // self.page_tokens)
 
     def available_pages(self) -> int:
-        return self.total_pages - sum(self._pages(len(tokens)) for tokens in self.sequences.values())
+        return self.total_pages - len({page for pages in self.pages.values() for page in pages})
 
     def shortage(self, pages: int) -> OutOfMemoryError | None:
         return None
@@ -151,15 +163,57 @@ class ScriptedRunner:
     def add_sequence(self, sequence_id: int) -> None:
         assert not self.closed
         assert sequence_id not in self.sequences, f"sequence {sequence_id} is added twice"
-        assert len(self.sequences) < self.max_sequences, "more sequences than places"
+        assert len(self.sequences) < self.max_sequences + MOST_IDLE, "more sequences than the engine may keep"
         self.sequences[sequence_id] = []
+        self.pages[sequence_id] = []
 
     def remove_sequence(self, sequence_id: int) -> None:
         assert not self.closed
         assert sequence_id in self.sequences, f"sequence {sequence_id} is freed twice"
         if self.remove_error:
             raise RuntimeError("the device is gone")
-        del self.sequences[sequence_id]
+        del self.sequences[sequence_id], self.pages[sequence_id]
+
+    def fork_sequence(self, parent_id: int, child_id: int, at_tokens: int | None = None) -> None:
+        assert not self.closed
+        tokens = self.sequences[parent_id]
+        at_tokens = len(tokens) if at_tokens is None else at_tokens
+        assert 1 <= at_tokens <= len(tokens), "a fork outside of its parent"
+        self.calls.append(("fork", (parent_id, child_id, at_tokens)))
+        if self.fork_error:
+            raise OutOfMemoryError("There is no memory for a copy.")
+        self.add_sequence(child_id)
+        self.pages[child_id] = self.pages[parent_id][: at_tokens // self.page_tokens]
+        self._extend(child_id, tokens[:at_tokens])
+
+    def pop(self, sequence_id: int, tokens: int) -> None:
+        assert not self.closed
+        held = self.sequences[sequence_id]
+        assert 1 <= tokens <= len(held), "more tokens are taken back than there are"
+        del held[-tokens:]
+        del self.pages[sequence_id][self._pages(len(held)) :]
+
+    def read_pages(self, sequence_id: int, tokens: int) -> Iterator[NDArray[Any]]:
+        assert 0 < tokens <= len(self.sequences[sequence_id])
+        assert tokens % self.page_tokens == 0
+        self.calls.append(("read_pages", (sequence_id, tokens)))
+        held = np.asarray(self.sequences[sequence_id][:tokens], np.int32)
+        yield from held.reshape(-1, 1, *self.state_shape.page)
+
+    def restore_sequence(self, sequence_id: int, layers: Sequence[NDArray[Any]]) -> None:
+        self.calls.append(("restore", (sequence_id,)))
+        self.add_sequence(sequence_id)
+        self._extend(sequence_id, [int(token) for token in layers[0].reshape(-1)])
+
+    def _extend(self, sequence_id: int, token_ids: Sequence[int]) -> None:
+        """Append tokens, and pages for them; what is shared is never written to."""
+        held, pages = self.sequences[sequence_id], self.pages[sequence_id]
+        if len(held) % self.page_tokens and len(held):
+            holders = sum(pages[-1] in others for others in self.pages.values())
+            assert holders == 1, "a page that others share is written to"
+        held.extend(token_ids)
+        pages.extend(next(self._page_numbers) for _ in range(self._pages(len(held)) - len(pages)))
+        assert self.available_pages() >= 0, "more pages in use than there are"
 
     def prefill(self, sequence_id: int, token_ids: Sequence[int]) -> NDArray[np.float32]:
         assert 1 <= len(token_ids) <= self.prefill_chunk_tokens
@@ -168,6 +222,9 @@ class ScriptedRunner:
 
     def decode(self, sequence_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float32]:
         assert len(sequence_ids) == len(set(sequence_ids)) == len(token_ids) >= 1
+        assert len(sequence_ids) <= self.max_sequences, "more sequences in a step than places"
+        listed = sum(self._pages(len(self.sequences[each]) + 1) for each in sequence_ids)
+        assert listed <= self.total_pages, "the step lists more pages than the runtime has room for"
         self.calls.append(("decode", tuple(sequence_ids)))
         for sequence_id in sequence_ids:
             if POISON in self.sequences[sequence_id] and self._say is None:
@@ -177,13 +234,29 @@ class ScriptedRunner:
             [self._append(each, [token]) for each, token in zip(sequence_ids, token_ids, strict=True)], axis=0
         )
 
+    def decode_with_chunk(
+        self, sequence_ids: Sequence[int], token_ids: Sequence[int], chunk_id: int, chunk_ids: Sequence[int]
+    ) -> NDArray[np.float32]:
+        assert chunk_id not in sequence_ids
+        assert 1 <= len(chunk_ids) <= self.prefill_chunk_tokens - len(sequence_ids)
+        decoded = self.decode(sequence_ids, token_ids)
+        listed = sum(self._pages(len(self.sequences[each])) for each in sequence_ids)
+        listed += self._pages(len(self.sequences[chunk_id]) + len(chunk_ids))
+        assert listed <= self.total_pages, "the step lists more pages than the runtime has room for"
+        self.calls.append(("prefill", (chunk_id,)))
+        return np.concatenate([decoded, self._append(chunk_id, chunk_ids)[None]], axis=0)
+
+    def score(self, sequence_id: int, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        assert 1 <= len(token_ids) <= self.score_tokens
+        self.calls.append(("score", (sequence_id, len(token_ids))))
+        return np.stack([self._append(sequence_id, [token]) for token in token_ids], axis=0)
+
     def _append(self, sequence_id: int, token_ids: Sequence[int]) -> NDArray[np.float32]:
         assert not self.closed
         tokens = self.sequences[sequence_id]
-        tokens.extend(token_ids)
+        self._extend(sequence_id, token_ids)
         assert all(0 <= token < self.vocab_size for token in tokens)
         assert len(tokens) <= self.context_tokens, "a sequence is longer than the context"
-        assert self.available_pages() >= 0, "more pages in use than there are"
         if self.step_s:
             time.sleep(self.step_s)
         if CRASH in tokens and self._say is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -73,7 +74,8 @@ def assert_goes_on_from_every_token(build: Build, make: Callable[[list[int] | No
         assert (ids_of(rest), text_of(rest)) == (ids_of(said[cut:]), text_of(said[cut:])), cut
         assert [piece.text for piece in rest] == [piece.text for piece in said[cut:]]
         last = harness.end(request_id)
-        assert (last.reason, last.usage) == (end.reason, end.usage), cut
+        # They are asked for in one engine here, so the prefix cache has more to offer than it would have in another worker.
+        assert (last.reason, replace(last.usage, cached_tokens=0)) == (end.reason, end.usage), cut
     harness.assert_empty()
     return end
 

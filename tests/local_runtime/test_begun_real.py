@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-import local_runtime.engine
-from local_runtime.detokenizer import IncrementalDetokenizer
+import local_runtime.preparation
+from local_runtime.detokenizer import IncrementalDetokenizer, StopStrings
 from local_runtime.engine import Engine
 from local_runtime.events import Event, Finished, TextDelta
 from local_runtime.healing import BegunAnswer, take_back
@@ -114,7 +114,7 @@ def test_after_any_of_its_tokens_an_answer_goes_on_as_it_would_have(
 
 
 def as_given_out(model: LoadedModel, ids: list[int], stop: tuple[str, ...], end: Finished, is_all: bool) -> str:
-    detokenizer, stops = IncrementalDetokenizer(model.tokenizer), local_runtime.engine.StopStrings(stop)
+    detokenizer, stops = IncrementalDetokenizer(model.tokenizer), StopStrings(stop)
     text, stopped = "", False
     for token in ids:
         if token in model.tokenizer.eos_ids:
@@ -148,7 +148,7 @@ def test_a_greedy_answer_that_is_cut_at_any_character_is_finished_as_it_would_ha
 
     assert sum(len(said) for _, _, said in asks) > 100
     healed = share_without_a_seam(asks)
-    monkeypatch.setattr(local_runtime.engine, "take_back", lambda ids, *_: BegunAnswer(list(ids)))
+    monkeypatch.setattr(local_runtime.preparation, "take_back", lambda ids, *_: BegunAnswer(list(ids)))
     unhealed = share_without_a_seam(asks[:1])
     # Seen: 1.0 and 0.42.
     assert healed >= 0.97

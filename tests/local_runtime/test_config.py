@@ -100,37 +100,47 @@ def test_both_spellings_of_rope_mean_the_same(old: dict[str, Any], new: dict[str
 
 
 @pytest.mark.parametrize(
-    ("config", "context", "window"),
+    ("config", "window", "layers"),
     [
-        (mistral_config(), 512, None),
-        (mistral_config(sliding_window=4096), 512, None),
-        (mistral_config(sliding_window=100), 100, 100),
-        (without(mistral_config(max_position_embeddings=32768), "sliding_window"), 4096, 4096),
-        (qwen2_config(sliding_window=100), 512, None),
-        (qwen2_config(sliding_window=100, use_sliding_window=True, max_window_layers=2), 512, None),
-        (qwen2_config(sliding_window=100, use_sliding_window=True, max_window_layers=1), 100, 100),
+        (mistral_config(), None, ()),
+        (mistral_config(sliding_window=4096), None, ()),
+        (mistral_config(sliding_window=512), None, ()),
+        (mistral_config(sliding_window=100), 100, (0, 1)),
+        (without(mistral_config(max_position_embeddings=32768), "sliding_window"), 4096, (0, 1)),
+        (qwen2_config(sliding_window=100), None, ()),
+        (qwen2_config(sliding_window=100, use_sliding_window=True, max_window_layers=2), None, ()),
+        (qwen2_config(sliding_window=100, use_sliding_window=True, max_window_layers=1), 100, (1,)),
+        (qwen2_config(sliding_window=100, use_sliding_window=True, max_window_layers=0), 100, (0, 1)),
         (
             qwen2_config(sliding_window=100, use_sliding_window=True, layer_types=["full_attention"] * 2),
-            512,
             None,
+            (),
         ),
         (
             qwen2_config(
                 sliding_window=100,
                 use_sliding_window=True,
-                layer_types=["full_attention", "sliding_attention"],
+                layer_types=["sliding_attention", "full_attention"],
             ),
             100,
-            100,
+            (0,),
         ),
-        (llama_config(sliding_window=100), 512, None),
+        (llama_config(sliding_window=100), None, ()),
     ],
 )
-def test_a_sliding_window_caps_the_context_where_it_applies(
-    config: dict[str, Any], context: int, window: int | None
+def test_a_sliding_window_is_that_of_the_layers_that_have_one(
+    config: dict[str, Any], window: int | None, layers: tuple[int, ...]
 ) -> None:
     parsed = parse(config)
-    assert (parsed.context_tokens, parsed.sliding_window) == (context, window)
+    assert parsed.context_tokens == config["max_position_embeddings"]
+    assert (parsed.sliding_window, parsed.windowed_layers) == (window, layers)
+    assert [parsed.is_windowed(layer) for layer in range(parsed.num_layers)] == [layer in layers for layer in (0, 1)]
+
+
+@pytest.mark.parametrize("layer_types", [["full_attention"], ["full_attention", "chunked_attention"], [1, 2]])
+def test_an_unknown_kind_of_attention_is_refused(layer_types: list[Any]) -> None:
+    with pytest.raises(UnsupportedModelError, match="layer_types"):
+        parse(qwen2_config(sliding_window=100, use_sliding_window=True, layer_types=layer_types))
 
 
 def test_end_of_sequence_ids_are_merged_from_both_files() -> None:

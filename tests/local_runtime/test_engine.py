@@ -99,8 +99,19 @@ class Harness:
         # The token of a byte is the byte; a character that max_tokens cuts in two is no part of the text.
         return codecs.getincrementaldecoder("utf-8")("replace").decode(bytes(tokens[: -1 if ended else None]), ended)
 
+    @property
+    def active(self) -> set[int]:
+        """Sequences of the runner that belong to requests."""
+        prefixes = self.engine._scheduler.prefixes
+        return set(self.runner.sequences) - set(() if prefixes is None else prefixes.idle)
+
     def assert_empty(self) -> None:
-        assert self.runner.sequences == {}
+        """Nobody holds a page but the prefix cache, and the ledger says what the runner says."""
+        scheduler = self.engine._scheduler
+        assert scheduler.prefixes is not None
+        assert self.active == set()
+        assert set(scheduler.prefixes.idle) <= set(self.runner.sequences)
+        assert scheduler.pages.free == self.runner.available_pages()
         assert self.engine.stats().pages_free == self.runner.total_pages
         assert (self.engine.stats().running, self.engine.stats().waiting) == (0, 0)
 
@@ -252,10 +263,10 @@ def test_cancel_frees_the_pages_at_once_in_every_state(build: Build) -> None:
     waiting = harness.submit_ids([3] * 10, 50)
     for _ in range(3):
         harness.engine.step()
-    assert len(harness.runner.sequences) == 2
+    assert len(harness.active) == 2
     for request_id, left in ((prefilling, 1), (waiting, 1), (running, 0)):
         assert harness.engine.cancel(request_id)
-        assert len(harness.runner.sequences) == left
+        assert len(harness.active) == left
         assert harness.end(request_id).reason == "cancelled"
         assert not harness.engine.cancel(request_id)
     harness.assert_empty()
@@ -500,7 +511,7 @@ def test_no_life_of_requests_leaks_a_page_or_speaks_after_its_end(build: Build, 
                 cancelled.add(request_id)
                 assert isinstance(harness.events[request_id][-1], Finished)
         admitted = harness.engine.stats().running
-        assert len(harness.runner.sequences) <= admitted <= harness.runner.max_sequences
+        assert len(harness.active) <= admitted <= harness.runner.max_sequences
     harness.run()
     harness.assert_empty()
     for request_id, (ids, max_tokens) in wanted.items():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from local_runtime.models.config import ModelConfig
+from local_runtime.state_file import read_state, write_state
 from local_runtime.target import ResolvedTarget, cuda_devices
 from tests.local_runtime.parity_cases import DECODE_COLUMN_STRIDE, PARITY_CASES, ParityCase, load_references
 
@@ -28,7 +29,9 @@ SM_90 = {
 def logits_of(runner: Any, case: ParityCase) -> tuple[np.ndarray, np.ndarray]:
     runner.add_sequence(0)
     try:
-        prefill = runner.prefill(0, case.prompt_ids())
+        ids, chunk = case.prompt_ids(), runner.prefill_chunk_tokens  # with a sliding window, no longer than that
+        for start in range(0, len(ids), chunk):
+            prefill = runner.prefill(0, ids[start : start + chunk])
         steps = [runner.decode([0], [token])[0] for token in case.forced_ids()]
     finally:
         runner.remove_sequence(0)
@@ -55,6 +58,27 @@ def test_the_gpu_agrees_with_the_cpu(case: ParityCase, quant: str, open_runner: 
     for gpu, cpu in zip(on_gpu, on_cpu, strict=True):
         # Activations are float16 there (11 bits: 5e-4 a rounding, a few dozen roundings deep) and float32 here.
         assert np.linalg.norm(gpu - cpu) <= 0.01 * np.linalg.norm(cpu)
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_state_saved_on_the_gpu_goes_on_bit_for_bit(open_runner: Callable[..., Any], tmp_path: Path) -> None:
+    case = PARITY_CASES[0]
+    runner, ids = open_runner(case.config, case.seed, "f16", target="cuda"), case.prompt_ids()
+    for other in (5, 0):
+        runner.add_sequence(other)
+        runner.prefill(other, ids[:10])
+    runner.prefill(5, ids[:20])
+    runner.prefill(0, ids[10:32])
+    path = tmp_path / "state.kv"
+    write_state(path, runner.state_identity, runner.state_shape, ids[:32], runner.read_pages(0, 32))
+    expected = runner.prefill(0, ids[32:])
+    runner.remove_sequence(0)
+    state = read_state(path, runner.state_identity, runner.state_shape, runner.total_pages)
+    runner.restore_sequence(1, state.layers)
+    np.testing.assert_array_equal(runner.prefill(1, ids[32:]), expected)
+    for sequence in (1, 5):
+        runner.remove_sequence(sequence)
 
 
 @pytest.mark.parametrize("case", PARITY_CASES, ids=lambda case: case.name)

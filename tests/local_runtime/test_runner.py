@@ -13,6 +13,7 @@ import pytest
 
 from local_runtime.errors import OutOfMemoryError
 from local_runtime.quantization import dequantize_q4, quantize_q4
+from local_runtime.speculation import clear_lead
 from tests.local_runtime.checkpoints import checkpoint_tensors, llama_config
 from tests.local_runtime.numpy_llama import numpy_logits
 
@@ -318,3 +319,35 @@ def test_ten_thousand_random_starts_steps_forks_and_ends_leak_no_page(forking: A
     for sequence_id in list(alive):
         end(sequence_id)
     assert forking.available_pages() == forking.total_pages
+
+
+def test_scored_tokens_are_what_numpy_computes_and_can_be_taken_back(runner: Any) -> None:
+    expected = numpy_logits(ODD_ROWS, rounded(ODD_ROWS, "q4"), PROMPT)
+    for sequence_id in (1, 2):
+        runner.add_sequence(sequence_id)
+    try:
+        free = runner.available_pages()
+        scored = np.concatenate([runner.score(1, PROMPT[start : start + 16]) for start in range(0, len(PROMPT), 16)])
+        first = runner.prefill(2, PROMPT[:1])
+        stepped = np.stack([first, *(runner.decode([2], [token])[0] for token in PROMPT[1:])])
+        pages = runner.available_pages()
+        runner.pop(1, 9)
+        again = runner.score(1, PROMPT[-9:])
+        assert runner.available_pages() == pages
+        runner.pop(1, len(PROMPT))
+        runner.pop(2, 40)
+        assert runner.available_pages() == free - 1  # the first tokens of sequence 2 are still there
+        from_the_start = runner.score(1, PROMPT[:16])
+        for tokens in (17, -1):
+            with pytest.raises(ValueError, match="cannot be taken back"):
+                runner.pop(1, tokens)
+        with pytest.raises(ValueError, match="tokens to score"):
+            runner.score(1, [1] * (runner.score_tokens + 1))
+    finally:
+        runner.remove_sequence(1)
+        runner.remove_sequence(2)
+    np.testing.assert_allclose(scored, expected, atol=1e-4, rtol=0)
+    np.testing.assert_allclose(again, scored[-9:], atol=1e-4, rtol=0)
+    np.testing.assert_array_equal(from_the_start, scored[:16])
+    for row, other in zip(scored, stepped, strict=True):  # what guesses are checked with, against what they stand for
+        assert np.abs(row - other).max() < clear_lead(other, runner.activation_eps) / 2

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from local_runtime.errors import EngineInternalError
+from local_runtime.errors import EngineInternalError, InvalidRequestError
 from local_runtime.options import SamplingOptions
-from local_runtime.sampling import Sampler
+from local_runtime.sampling import Limits, Sampler
 
 LOGITS = np.array([1.0, 3.0, 2.0, 3.0, -1.0, 0.5], dtype=np.float32)
 
@@ -180,7 +180,7 @@ def test_only_what_is_allowed_is_drawn_and_filters_see_nothing_else(logits: np.n
     sampler = Sampler(options, [0])
     among = Sampler(options, [0] if 0 in allowed else [])
     for _ in range(5):
-        token = sampler.sample(logits, allowed)
+        token = sampler.sample(logits, Limits(allowed))
         assert token in allowed
         # The same as if the vocabulary had these tokens only (among the top k, numpy's order decides who is laid first).
         if options.repetition_penalty is None and options.top_k in (None, 1):
@@ -217,3 +217,69 @@ def test_large_vocabularies_agree_with_the_plain_definition(seed: int, top_p: fl
     count = int(np.searchsorted(np.cumsum(expected[order]), top_p + 1e-5)) + 1
     drawn = draw_many(SamplingOptions(top_p=top_p, seed=seed), logits, 30)
     assert set(drawn) <= set(order[:count].tolist())
+
+
+def test_a_bias_is_added_before_anything_else() -> None:
+    bias = {0: 2.5, 4: -100.0}
+    assert Sampler(SamplingOptions(temperature=0), [], bias).sample(LOGITS) == 0  # 1 + 2.5 is the highest
+    # The repetition penalty divides what the bias has made of the logit: (1 + 2.5) / 1.1 > 3, (1 + 2.5) / 1.2 < 3.
+    for penalty, token in ((1.1, 0), (1.2, 1)):
+        options = SamplingOptions(temperature=0, repetition_penalty=penalty)
+        assert Sampler(options, [0], bias).sample(LOGITS) == token
+    assert set(draw_many_with(SamplingOptions(seed=3, temperature=2.0), {4: 100.0})) == {4}
+    assert 1 not in draw_many_with(SamplingOptions(seed=3, temperature=2.0), {1: -100.0})
+
+
+def draw_many_with(options: SamplingOptions, bias: dict[int, float]) -> list[int]:
+    sampler = Sampler(options, [], bias)
+    return [sampler.sample(LOGITS) for _ in range(200)]
+
+
+@given(vocabulary_logits, st.data())
+def test_every_limit_holds_and_nothing_else_is_excluded(logits: np.ndarray, data: st.DataObject) -> None:
+    ids = st.sets(st.integers(0, logits.size - 1), min_size=1)
+    allowed, forbidden, masked = data.draw(ids), data.draw(ids), data.draw(ids)
+    options = data.draw(st.sampled_from(EVERY_OPTION))
+
+    def mask(changed: np.ndarray) -> None:
+        changed[sorted(masked)] = -np.inf
+
+    limits = Limits(np.array(sorted(allowed)), forbidden | {10**6}, mask)
+    before = logits.copy()
+    left = allowed - forbidden - masked
+    sampler = Sampler(options, [0])
+    if left:
+        assert sampler.sample(logits, limits) in left
+        best = max(sorted(left), key=lambda token: logits[token])
+        assert Sampler(SamplingOptions(temperature=0), []).sample(logits, limits) == best
+    else:
+        with pytest.raises(InvalidRequestError, match="No token is left"):
+            sampler.sample(logits, limits)
+    np.testing.assert_array_equal(logits, before)
+
+
+@given(vocabulary_logits, st.floats(0.001, 5), st.sampled_from([1.0, 1.5, 0.6]), st.integers(0, 99))
+def test_what_is_clearly_best_stays_best_whatever_the_rounding(
+    logits: np.ndarray, lead: float, penalty: float, seed: int
+) -> None:
+    options = SamplingOptions(temperature=0, repetition_penalty=penalty, presence_penalty=0.3)
+    sampler, other = Sampler(options, [0, 2]), Sampler(options, [0, 2])
+    before = logits.copy()
+    token = sampler.clearly_best(logits, lead)
+    np.testing.assert_array_equal(logits, before)
+    if token is not None:
+        off = np.random.RandomState(seed).uniform(-0.499, 0.499, logits.size).astype(np.float32) * np.float32(lead)
+        assert other.sample(logits + off) == token
+        assert sampler.sample(logits) == other.sample(logits)  # both remember it
+
+
+def test_near_or_random_draws_are_never_clear_and_leave_no_trace() -> None:
+    sampler = Sampler(SamplingOptions(temperature=0, presence_penalty=2.0), [])
+    assert sampler.clearly_best(LOGITS, 1e-6) is None  # a tie
+    assert sampler.sample(LOGITS) == 1
+    assert Sampler(SamplingOptions(seed=1), []).clearly_best(np.array([0.0, 99.0], np.float32), 1.0) is None
+    assert Sampler(SamplingOptions(temperature=0), []).clearly_best(np.array([5.0], np.float32), 1.0) == 0
+    limits = Limits(forbidden={1})
+    assert Sampler(SamplingOptions(temperature=0), []).clearly_best(LOGITS, 0.5, limits) == 3
+    with pytest.raises(EngineInternalError, match="not finite"):
+        sampler.clearly_best(np.array([0.0, np.nan], np.float32), 1.0)

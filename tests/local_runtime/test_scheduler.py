@@ -22,9 +22,12 @@ def sequence(sequence_id: int, prompt: int, answer: int) -> Sequence:
 
 def advance(scheduler: Scheduler, step: Step) -> None:
     """What an engine does after a step: draw tokens, and let go who is done."""
-    assert not isinstance(step, EvictStep)
+    assert isinstance(step, PrefillStep | DecodeStep)
     scheduler.computed(step)
-    drawn = step.sequences if isinstance(step, DecodeStep) else ((step.sequence,) if step.is_last else ())
+    chunk = step if isinstance(step, PrefillStep) else step.chunk
+    drawn = step.sequences if isinstance(step, DecodeStep) else ()
+    if chunk is not None and chunk.is_last:
+        drawn = (*drawn, chunk.sequence)
     for each in drawn:
         each.tokens.append(1)
         assert each.cached == len(each.tokens) - 1
@@ -68,6 +71,38 @@ def test_a_long_prompt_does_not_stall_a_running_answer_for_more_than_one_chunk()
         kinds.append(type(step))
         advance(scheduler, step)
     assert kinds == [DecodeStep, PrefillStep] * 5
+
+
+def test_a_chunk_rides_with_a_decode_where_the_runner_can() -> None:
+    scheduler = Scheduler(total_pages=64, page_tokens=4, max_sequences=4, prefill_chunk_tokens=8, mixed=True)
+    first, second = sequence(1, prompt=4, answer=60), sequence(2, prompt=120, answer=2)
+    scheduler.add(first)
+    step = scheduler.next_step()
+    assert isinstance(step, PrefillStep)
+    advance(scheduler, step)
+    scheduler.add(second)
+    chunks = []
+    while second.state is not SequenceState.RUNNING:
+        step = scheduler.next_step()
+        assert isinstance(step, DecodeStep)
+        assert step.sequences == (first,)
+        chunks.append(None if step.chunk is None else step.chunk.end - step.chunk.start)
+        advance(scheduler, step)
+    assert sum(chunk or 0 for chunk in chunks) == 120
+    assert chunks[15] is None  # now and then a decode by itself, to measure the others by
+    assert chunks.count(None) == len(chunks) // 16
+    # One who was in a step that failed goes by itself, and so does everybody meanwhile.
+    third = sequence(3, prompt=20, answer=2)
+    scheduler.add(third)
+    first.alone = True
+    kinds = set()
+    while third.state is not SequenceState.DONE:
+        step = scheduler.next_step()
+        assert step is not None
+        assert not isinstance(step, DecodeStep) or step.chunk is None
+        kinds.add(type(step))
+        advance(scheduler, step)
+    assert kinds == {DecodeStep, PrefillStep}
 
 
 def test_pages_for_the_whole_answer_are_reserved_before_it_begins() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -14,7 +15,7 @@ class Plan:
     """What the next exchanges do; the last one is repeated."""
 
     steps: list[str] = field(default_factory=lambda: ["answer"])
-    """``answer``, ``late``, ``echo``, ``cut``, ``reset``, ``redirect``, ``html`` or a status such as ``503``."""
+    """``answer``, ``late``, ``echo``, ``call``, ``cut``, ``reset``, ``redirect``, ``html`` or a status such as ``503``."""
 
     says: str = "Hello."
     """The answer."""
@@ -119,15 +120,29 @@ class FakeCloud:
                 await asyncio.sleep(0.02)
             send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
             half = len(text) // 2
-            for piece in (text[:half], text[half:]):
-                send(_chunk({"content": piece}))
+            pieces: list[dict[str, Any]] = [{"content": piece} for piece in (text[:half], text[half:])]
+            reason = "stop"
+            tools = json.loads(body).get("tools") if step == "call" else None
+            if tools:
+                pieces, reason = _call(tools[0]["function"]["name"], text), "tool_calls"
+            for piece in pieces:
+                send(_chunk(piece))
                 if step == "cut":
                     break
             else:
-                send(_chunk({}, "stop") + b"data: [DONE]\n\n")
+                send(_chunk({}, reason) + b"data: [DONE]\n\n")
         await writer.drain()
 
 
-def _chunk(delta: dict[str, str], finish: str | None = None) -> bytes:
+def _call(name: str, text: str) -> list[dict[str, Any]]:
+    """A call of a tool whose arguments come in two pieces."""
+    arguments = json.dumps({"text": text})
+    half = len(arguments) // 2
+    function = {"name": name, "arguments": arguments[:half]}
+    first = {"index": 0, "id": f"call-{len(text)}", "type": "function", "function": function}
+    return [{"tool_calls": [first]}, {"tool_calls": [{"index": 0, "function": {"arguments": arguments[half:]}}]}]
+
+
+def _chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
     body = {"model": "cloud", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
     return b"data: " + json.dumps(body).encode() + b"\n\n"

@@ -17,30 +17,45 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from hypothesis.stateful import RULE_MARKER, RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from hybridllm import AsyncHybridClient, Remote
+from hybridllm.capabilities import CAPABILITIES
 from hybridllm.errors import BadRequest, HybridLLMError, PolicyDenied, StreamInterrupted
-from hybridllm.testing import ScriptedBackend, ScriptedReply
+from hybridllm.testing import ScriptedBackend, ScriptedCall, ScriptedReply
 from policies import Policy, parse_policy
+from tests.prove.asked import (
+    LABELS,
+    LONG,
+    ORDER,
+    TAGS,
+    Asked,
+    Known,
+    Part,
+    drawn_loop,
+    drawn_request,
+    labels,
+    refused_requests,
+)
 from tests.prove.canaries import Atom, Aviary
+from tests.prove.expectation import Expected, expected, highest, may_see, rank
 from tests.prove.fake_cloud import FakeCloud, Plan
 
 __all__ = ["Leak", "Tally", "prove"]
 
-ORDER = ("public", "internal", "private", "secret")
-TAGS = ("faq", "health", "staff")
 ZONE_CEILINGS = st.sampled_from(ORDER[:3])
-# Low labels more often: what never leaves shows little.
-LABELS = st.sampled_from((*ORDER[:1] * 4, *ORDER[:2], *ORDER))
-# A run of words as long as the label memory looks at, and one too short for it.
-LONG, SHORT = 6, 1
+
+
+parsed = lru_cache(maxsize=512)(parse_policy)
+"""Reading YAML takes longer than asking, and policies do not change."""
 
 
 class Leak(AssertionError):  # noqa: N818 - it is what it says
@@ -72,6 +87,18 @@ class Tally:
     redacted: int = 0
     """Requests that arrived with placeholders."""
 
+    loops: int = 0
+    """Requests that arrived with results of tools."""
+
+    tools: int = 0
+    """Requests that arrived with tools to call."""
+
+    calls: int = 0
+    """Answers that called a tool."""
+
+    pictures: int = 0
+    """Requests that arrived with a picture."""
+
     canaries: int = 0
     """Planted texts."""
 
@@ -80,6 +107,16 @@ class Tally:
 
 
 # --- what is drawn ---
+
+
+# What detectors alone found may leave, but only as a placeholder.
+REDACTING = (
+    f"version: 1\nname: redacting\nlabels: {{order: [{', '.join(ORDER)}], unlabeled: {ORDER[-1]}}}\n"
+    f"zones: {{cloud: {ORDER[0]}, site: {ORDER[0]}}}\ndetectors: [{{name: email, label: {ORDER[1]}}}]\n"
+    "breaker: {failures: 100, open_s: 0.01}\n"
+    "rules:\n  - {name: redacting, when: {detected: email}, route: [remote, local], redact: [email]}\n"
+    "default: "
+)
 
 
 @st.composite
@@ -113,97 +150,47 @@ def policy_texts(draw: Any) -> str:
     )
 
 
-labels = st.none() | LABELS
 steps = st.lists(
     # 401 less often: a key that was refused is not shown again for a long while.
-    st.sampled_from([*["answer", "echo", "cut", "late", "reset", "redirect", "html", "503", "429", "400"] * 4, "401"]),
+    st.sampled_from(
+        [*["answer", "echo", "call", "cut", "late", "reset", "redirect", "html", "503", "429", "400"] * 4, "401"]
+    ),
     min_size=1,
     max_size=3,
 )
 
 
-@dataclass
-class Known:
-    """A text that went through the client earlier and has a label since."""
+# --- answers ---
 
-    text: str
-    label: str
-    atoms: tuple[Atom, ...]
-    is_answer: bool
+
+@dataclass
+class Answered:
+    """What came of a request."""
+
     message: Any = None
+    text: str = ""
+    arguments: str = ""
+    served_by: str = ""
+
+    @property
+    def texts(self) -> list[str]:
+        """What it said, and what it called tools with, as JSON and as a program reads it."""
+        read = list(json.loads(self.arguments).values()) if self.arguments.endswith("}") else []
+        return [text for text in (self.text, self.arguments, *read) if text]
 
 
-@dataclass
-class Asked:
-    """One request, with what the proof knows of it."""
-
-    messages: list[Any] = field(default_factory=list)
-    privacy: str | None = None
-    tags: tuple[str, ...] = ()
-    extras: dict[str, Any] = field(default_factory=dict)
-    parts: list[tuple[str | None, str, str]] = field(default_factory=list)
-    """Of every message its own label, role and text."""
-
-    plain: list[Atom] = field(default_factory=list)
-    """What stands in it openly."""
-
-    mails: list[Atom] = field(default_factory=list)
-    """Addresses that stand in it."""
-
-
-# --- what may leave, in the documentation's words ---
-
-
-def rank(label: str) -> int:
-    return ORDER.index(label)
-
-
-def highest(*said: str | None) -> str:
-    return max((label for label in said if label is not None), key=rank, default=ORDER[0])
-
-
-@dataclass(frozen=True)
-class Expected:
-    """The label of a request under one policy."""
-
-    label: str
-    declared: str
-
-
-def expected(policy: Policy, asked: Asked, known: list[Known], *floors: str | None) -> Expected:
-    """The join, worked out again."""
-    for_all = [label for label in (asked.privacy,) if label is not None]
-    for tag in asked.tags:
-        rule_words = {
-            str(condition.operand) for rule in policy.rules for condition in rule.when if condition.fact == "tags"
-        }
-        if tag in policy.labels.tags:
-            for_all.append(policy.labels.tags[tag])
-        elif tag not in rule_words:
-            for_all.append(policy.labels.unlabeled)
-    said: list[str | None] = [*for_all, *floors]
-    said += [label for label, _, _ in asked.parts]
-    if not for_all and (asked.extras or any(label is None for label, _, _ in asked.parts)):
-        said.append(policy.labels.unlabeled)
-    for copy in known:
-        for _, role, text in asked.parts:
-            whole = copy.text == text and role == "assistant"
-            if whole or (copy.text in text and len(copy.text) >= 50):
-                said.append(copy.label)
-    declared = highest(*said)
-    found = [policy.detector_labels["email"]] if asked.mails and "email" in policy.detector_labels else []
-    return Expected(highest(declared, *found), declared)
-
-
-def may_see(policy: Policy, zone: str, label: str) -> bool:
-    return zone in policy.zones and rank(label) <= rank(policy.zones[zone]) and label != ORDER[-1]
+def calling(asked: Asked, text: str) -> ScriptedReply | str:
+    """An answer that calls a tool, where there is one."""
+    if not asked.tools:
+        return text
+    return ScriptedReply(tool_calls=[ScriptedCall(asked.tools[0]["function"]["name"], {"text": text})])
 
 
 # --- the machine ---
 
 
-def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
-    """A machine that counts into ``tally``."""
+def machine_of(tally: Tally, only: str = "") -> type[RuleBasedStateMachine]:
+    """A machine that counts into ``tally``, with all its rules or with one of this name."""
 
     class Machine(RuleBasedStateMachine):
         @initialize(
@@ -212,27 +199,32 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
             zone=st.sampled_from(["cloud", "site"]),
             floor=st.none() | st.sampled_from(ORDER[1:]),
             continues=st.booleans(),
+            able=st.booleans(),
         )
-        def begin(self, seed: int, text: str, zone: str, floor: str | None, continues: bool) -> None:
+        def begin(self, seed: int, text: str, zone: str, floor: str | None, continues: bool, able: bool) -> None:
             self.runner = asyncio.Runner()
             self.aviary, self.planted = Aviary(seed), 0
             self.known: list[Known] = []
             self.zone, self.floor = zone, floor
             self.cloud = FakeCloud()
             self.replies: list[str | ScriptedReply | BaseException] = []
-            self.runner.run(self.open(text, continues))
+            self.runner.run(self.open(text, continues, able))
 
-        async def open(self, text: str, continues: bool) -> None:
+        async def open(self, text: str, continues: bool, able: bool) -> None:
             await self.cloud.start()
+            # One that can do everything gets everything; one that is like OpenAI's gets what that would get.
+            declared = ({"continue_answer"} if continues else set()) | (
+                {*CAPABILITIES, "reasoning_content"} if able else set()
+            )
             remote = Remote(
                 base_url=self.cloud.base_url, model="m", api_key="sk-key", zone=self.zone, max_retries=2,
                 connect_timeout_s=2, first_token_timeout_s=5, gap_timeout_s=5,
-                capabilities={"continue_answer"} if continues else (),
+                capabilities=declared,
             )  # fmt: skip
             self.client = AsyncHybridClient(
-                local=ScriptedBackend(lambda _: self.replies[-1], continues=True),
+                local=ScriptedBackend(lambda _: self.replies[-1], continues=True, capabilities=CAPABILITIES),
                 remote=remote,
-                policy=parse_policy(text),
+                policy=parsed(text),
                 privacy_floor=self.floor,
             )
             self.dialogue = self.client.conversation()
@@ -244,29 +236,39 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
 
         @rule(text=policy_texts())
         def reload(self, text: str) -> None:
-            self.in_force.replace(parse_policy(text))
+            self.in_force.replace(parsed(text))
 
         @rule(data=st.data(), plan=steps, text=policy_texts())
         def break_the_policy_and_mend_it(self, data: Any, plan: list[str], text: str) -> None:
             self.in_force.close_remotes("broken")
-            self.play(data, self.drawn(data), plan, False, None, self.floor, closed=True)
-            self.in_force.replace(parse_policy(text))
+            self.play(data, drawn_request(data, self.aviary, self.known), plan, False, None, self.floor, closed=True)
+            self.in_force.replace(parsed(text))
 
         @rule(data=st.data(), plan=steps, stream=st.booleans())
         def ask(self, data: Any, plan: list[str], stream: bool) -> None:
-            self.play(data, self.drawn(data), plan, stream, None, self.floor)
+            self.play(data, drawn_request(data, self.aviary, self.known), plan, stream, None, self.floor)
+
+        @rule(data=st.data(), plan=steps, stream=st.booleans())
+        def ask_in_a_loop_of_tools(self, data: Any, plan: list[str], stream: bool) -> None:
+            """Under a policy that lets go what is harmless, so that what goes wrong with a part of it shows."""
+            before = self.in_force.current
+            self.in_force.replace(parsed(REDACTING + "[remote, local]\n"))
+            asked = drawn_loop(data, self.aviary, self.known)
+            self.play(data, asked, plan, stream, None, self.floor)
+            self.in_force.replace(before)
 
         @rule(data=st.data(), plan=steps, stream=st.booleans(), text=policy_texts())
         def ask_while_the_policy_changes(self, data: Any, plan: list[str], stream: bool, text: str) -> None:
             """The first try fails in a way that is tried again, and by then another policy is in force."""
-            self.play(data, self.drawn(data), ["503", *plan], stream, text, self.floor)
+            asked = drawn_request(data, self.aviary, self.known)
+            self.play(data, asked, ["503", *plan], stream, text, self.floor)
 
         @rule(data=st.data(), plan=steps, ceiling=ZONE_CEILINGS, label=st.sampled_from(ORDER[:2]))
         def ask_a_device_that_breaks_off(self, data: Any, plan: list[str], ceiling: str, label: str) -> None:
             """The server could go on, if it may see what the device has said until then."""
             before = self.in_force.current
             self.in_force.replace(
-                parse_policy(
+                parsed(
                     f"version: 1\nname: device-first\nlabels: {{order: [{', '.join(ORDER)}], unlabeled: secret}}\n"
                     f"zones: {{cloud: {ceiling}, site: {ceiling}}}\ndetectors: [{{name: email, label: internal}}]\n"
                     "breaker: {failures: 100, open_s: 0.01}\ndefault: [local, remote]\n"
@@ -274,7 +276,10 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
             )
             atom = self.aviary.breed(LONG)
             asked = Asked(
-                [{"role": "user", "content": atom.text}], label, parts=[(None, "user", atom.text)], plain=[atom]
+                [{"role": "user", "content": atom.text}],
+                label,
+                parts=[Part(None, "user", atom.text, (atom,))],
+                plain=[atom],
             )
             self.play(data, asked, plan, True, None, self.floor, local="breaks off")
             self.in_force.replace(before)
@@ -283,18 +288,10 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
         def ask_with_an_address(self, data: Any, plan: list[str], stream: bool) -> None:
             """What a detector alone found may leave, but only as a placeholder."""
             before = self.in_force.current
-            self.in_force.replace(
-                parse_policy(
-                    f"version: 1\nname: redacting\nlabels: {{order: [{', '.join(ORDER)}], unlabeled: {ORDER[-1]}}}\n"
-                    f"zones: {{cloud: {ORDER[0]}, site: {ORDER[0]}}}\ndetectors: [{{name: email, label: {ORDER[1]}}}]\n"
-                    "breaker: {failures: 100, open_s: 0.01}\n"
-                    "rules:\n  - {name: redacting, when: {detected: email}, route: [remote, local], redact: [email]}\n"
-                    "default: [local]\n"
-                )
-            )
+            self.in_force.replace(parsed(REDACTING + "[local]\n"))
             mail = self.aviary.mail()
             text = f"I am {mail.text}, hello"
-            asked = Asked([{"role": "user", "content": text}], ORDER[0], parts=[(None, "user", text)], mails=[mail])
+            asked = Asked([{"role": "user", "content": text}], ORDER[0], parts=[Part(None, "user", text)], mails=[mail])
             self.play(data, asked, plan, stream, None, self.floor)
             self.in_force.replace(before)
 
@@ -303,8 +300,8 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
             atom = self.aviary.breed(LONG)
             asked = Asked(privacy=privacy, plain=[atom])
             for message in self.dialogue.messages:
-                asked.parts.append((None, message["role"], message["content"]))
-            asked.parts.append((None, "user", atom.text))
+                asked.parts.append(Part(None, message["role"], message["content"]))
+            asked.parts.append(Part(None, "user", atom.text))
             asked.plain += [atom for known in self.dialogue_known for atom in known.atoms]
             floor = highest(self.floor, *(known.label for known in self.dialogue_known))
             self.play(
@@ -318,28 +315,14 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                 atom,
             )
 
-        @rule(
-            where=st.sampled_from(["tool message", "tool call", "schema", "image", "metadata", "file"]),
-            stream=st.booleans(),
-        )
-        def ask_with_a_part_that_is_not_supported(self, where: str, stream: bool) -> None:
+        @rule(data=st.data(), stream=st.booleans())
+        def ask_with_a_part_that_is_refused(self, data: Any, stream: bool) -> None:
             """Whatever is refused is refused whole: not a byte of it leaves, however harmless its label."""
             tally.cases += 1
             secret = self.aviary.breed(LONG).text
-            messages: list[dict[str, Any]] = [{"role": "user", "content": "Look it up."}]
-            fields: dict[str, Any] = {}
-            if where == "tool message":
-                messages.append({"role": "tool", "tool_call_id": "call-1", "content": secret})
-            elif where == "tool call":
-                call = {"id": "call-1", "type": "function", "function": {"name": "look", "arguments": secret}}
-                messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
-            elif where == "schema":
-                fields["tools"] = [{"type": "function", "function": {"name": "look", "description": secret}}]
-            elif where == "metadata":
-                fields["metadata"] = {"note": secret}
-            else:
-                kind = "image_url" if where == "image" else "file"
-                messages[0]["content"] = [{"type": kind, kind: {"url": f"data:{secret}"}}]
+            requests = refused_requests(secret)
+            where = data.draw(st.sampled_from(sorted(requests)))
+            messages, fields = requests[where]
             self.cloud.begin(Plan())
             error = self.runner.run(self.refused(messages, stream, fields))
             assert secret.split()[0] not in f"{error} {vars(error)}", "an error quotes a text"
@@ -351,60 +334,7 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                 await self.client.chat.completions.create(messages=messages, stream=stream, privacy=ORDER[0], **fields)
             except BadRequest as error:
                 return error
-            raise AssertionError("a part that is not supported was accepted; the proof has to learn what its label is")
-
-        def drawn(self, data: Any) -> Asked:
-            # Half of the requests say little that is sensitive: what never leaves shows nothing.
-            harmless = data.draw(st.booleans())
-            some_label = st.sampled_from(ORDER[:2]) if harmless else labels
-            kinds = ["new", "new", "new", "mail"] + ["copy", "quoted", "object"] * (1 if harmless else 2)
-            asked = Asked(
-                privacy=data.draw(st.just(ORDER[0]) if harmless else labels),
-                tags=() if harmless else tuple(data.draw(st.lists(st.sampled_from((*TAGS, "misspelt")), max_size=1))),
-            )
-            for _ in range(data.draw(st.integers(1, 4))):
-                # All is drawn whatever is known by now, for that depends on who was faster, and Hypothesis wants to be able to
-                # draw the same again.
-                role = data.draw(st.sampled_from(["user", "user", "assistant", "system"]))
-                kind = data.draw(st.sampled_from(kinds))
-                label = data.draw(st.none() | some_label)
-                which = data.draw(st.integers(0, 11))
-                words, umlaut = data.draw(st.sampled_from([LONG, LONG, SHORT])), data.draw(st.booleans())
-                in_parts, named = data.draw(st.integers(0, 3)) == 0, data.draw(st.integers(0, 4)) == 0
-                if kind in ("copy", "quoted", "object") and self.known:
-                    copy = self.known[which % len(self.known)]
-                    asked.plain += copy.atoms
-                    if kind == "object" and copy.message is not None:
-                        asked.messages.append(copy.message)
-                        asked.parts.append((copy.message.privacy, "assistant", copy.text))
-                        continue
-                    text = f"Sum this up: {copy.text}. Thanks." if kind == "quoted" else copy.text
-                elif kind == "mail":
-                    atom = self.aviary.mail()
-                    asked.mails.append(atom)
-                    text = f"I am {atom.text}, hello"
-                else:
-                    atom = self.aviary.breed(words, umlaut=umlaut)
-                    asked.plain.append(atom)
-                    text = atom.text
-                message: dict[str, Any] = {"role": role, "content": text}
-                if in_parts:
-                    message["content"] = [{"type": "text", "text": piece} for piece in text.split(" ", 1)]
-                    text = "\n".join(text.split(" ", 1))
-                if label is not None:
-                    message["privacy"] = label
-                if named:
-                    name = self.aviary.breed(SHORT)
-                    asked.plain.append(name)
-                    message["name"] = name.text
-                asked.messages.append(message)
-                asked.parts.append((label, role, text))
-            for extra in ("user", "stop"):
-                if data.draw(st.integers(0, 5)) == 0:
-                    atom = self.aviary.breed(SHORT)
-                    asked.plain.append(atom)
-                    asked.extras[extra] = atom.text
-            return asked
+            raise AssertionError("a part that is not usable was accepted; the proof has to learn what its label is")
 
         def play(
             self, data: Any, asked: Asked, plan: list[str], stream: bool, reloaded: str | None, floor: str | None,
@@ -417,7 +347,7 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
             under = [(policy, expected(policy, asked, self.known, floor))]
             here, afar = self.aviary.breed(LONG), self.aviary.breed(LONG)
             if local is None:
-                local = data.draw(st.sampled_from(["answers", "answers", "late", "fails", "breaks off"]))
+                local = data.draw(st.sampled_from(["answers", "answers", "late", "fails", "breaks off", "calls"]))
             finding = self.aviary.mail() if data.draw(st.booleans()) else None
             found_out = here.text if finding is None else f"{finding.text} {here.text}"
             self.replies = [
@@ -426,13 +356,14 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                     "late": ScriptedReply(found_out, first_token_s=0.02),
                     "fails": RuntimeError(here.text),
                     "breaks off": ScriptedReply(found_out, error=RuntimeError("x"), fail_after=3),
+                    "calls": calling(asked, found_out),
                 }[local]
             ]
 
             def arrive() -> None:
                 if reloaded is not None:
                     tally.reloads += 1
-                    new = parse_policy(reloaded)
+                    new = parsed(reloaded)
                     under.append((new, expected(new, asked, self.known, floor)))
                     self.in_force.replace(new)
                     self.before_reload = self.cloud.bytes()
@@ -440,21 +371,21 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
 
             self.before_reload = b""
             self.cloud.begin(Plan(plan, afar.text, arrive))
-            message, text, served_by = self.runner.run(
-                self.carry_out(asked, stream, dialogue, said, device_answers=local in ("answers", "late"))
+            answered = self.runner.run(
+                self.carry_out(asked, stream, dialogue, said, device_answers=local in ("answers", "late", "calls"))
             )
             tally.canaries += len(set(self.aviary.atoms.values())) - self.planted
             self.planted = len(set(self.aviary.atoms.values()))
             if reloaded is not None and len(under) == 2:
                 self.judge(asked, under[:1], self.before_reload, here, finding)
             self.judge(asked, under, self.cloud.bytes(), here, finding)
-            self.learn(asked, under[0], message, text, served_by, here, afar, dialogue, said, finding)
+            self.learn(asked, under[0], answered, here, afar, dialogue, said, finding)
 
         async def carry_out(
             self, asked: Asked, stream: bool, dialogue: Any, said: Atom | None, *, device_answers: bool
-        ) -> tuple[Any, str, str]:
-            text, served_by, message = "", "", None
-            arguments: dict[str, Any] = {"privacy": asked.privacy, "tags": asked.tags, **asked.extras}
+        ) -> Answered:
+            got = Answered()
+            arguments: dict[str, Any] = {"privacy": asked.privacy, "tags": asked.tags, **asked.fields}
             try:
                 if dialogue is not None:
                     assert said is not None
@@ -466,12 +397,18 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                 if stream:
                     async with answered:
                         async for chunk in answered:
-                            text += "".join(choice.delta.content or "" for choice in chunk.choices)
-                    served_by = answered.route.served_by
+                            for choice in chunk.choices:
+                                got.text += choice.delta.content or ""
+                                for piece in choice.delta.tool_calls or ():
+                                    got.arguments += piece.function.arguments or ""
+                    got.served_by = answered.route.served_by
                     tally.hedged += any(attempt.why == "hedge" for attempt in answered.route.attempts)
                 else:
-                    message = answered.choices[0].message
-                    text, served_by = message.content, answered.route.served_by
+                    got.message = answered.choices[0].message
+                    got.text = got.message.content or ""
+                    got.arguments = "".join(call.function.arguments for call in got.message.tool_calls or ())
+                    got.served_by = answered.route.served_by
+                tally.calls += bool(got.arguments)
             except StreamInterrupted as error:  # somebody had begun, as drawn; what was given out before counts
                 self.tells_nothing(error, asked)
             except PolicyDenied as error:
@@ -479,7 +416,7 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
             except HybridLLMError as error:
                 self.tells_nothing(error, asked)
                 assert not device_answers, "the device always answers"
-            return message, text, served_by
+            return got
 
         def tells_nothing(self, error: HybridLLMError, asked: Asked) -> None:
             for atom in (*asked.plain, *asked.mails):
@@ -514,37 +451,38 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                 tally.arrived += 1
                 tally.continued += b"continue_final_message" in recorded
                 tally.redacted += b"[EMAIL_" in recorded
+                tally.loops += b'"tool_call_id"' in recorded
+                tally.tools += b'"tools":' in recorded
+                tally.pictures += b'"image_url"' in recorded
             tally.allowed += all(may_see(policy, self.zone, joined.label) for policy, joined in under)
 
         def learn(
-            self, asked: Asked, first: tuple[Policy, Expected], message: Any, text: str, served_by: str, here: Atom, afar: Atom,
+            self, asked: Asked, first: tuple[Policy, Expected], answered: Answered, here: Atom, afar: Atom,
             dialogue: Any, said: Atom | None, finding: Atom | None,
         ) -> None:  # fmt: skip
             """Which texts have a label from now on."""
             _, joined = first
+            message = answered.message
             if message is not None and rank(message.privacy) < rank(
-                joined.label if served_by == "local" else joined.declared
+                joined.label if answered.served_by == "local" else joined.declared
             ):
                 raise Leak(f"an answer to a request of {joined.label} is labelled {message.privacy}")
-            if text and served_by:
-                echoed = tuple(atom for atom in (*asked.plain, *asked.mails) if atom.text in text)
+            everything = answered.text + answered.arguments
+            if everything and answered.served_by:
+                echoed = tuple(atom for atom in (*asked.plain, *asked.mails) if atom.text in everything)
                 put_back = any(atom in asked.mails for atom in echoed)
-                spoke = tuple(one for one in (here, afar, finding) if one is not None and one.words[0] in text)
-                by_device = served_by == "local" or here in spoke or finding in spoke
+                spoke = tuple(one for one in (here, afar, finding) if one is not None and one.words[0] in everything)
+                by_device = answered.served_by == "local" or here in spoke or finding in spoke
                 label = joined.label if by_device or put_back else joined.declared
-                known = Known(text, label, (*spoke, *echoed), is_answer=True, message=message)
-                self.known.append(known)
-                if dialogue is not None and said is not None:
-                    self.dialogue_known += [known, Known(said.text, label, (said,), is_answer=False)]
-            for (label, _, body), content in zip(asked.parts, asked.messages, strict=False):
-                if (
-                    label is not None
-                    and isinstance(content, dict)
-                    and isinstance(content["content"], str)
-                    and len(body) >= 50
-                ):
-                    atoms = tuple(atom for atom in asked.plain if atom.text in body)
-                    self.known.append(Known(body, label, atoms, is_answer=False))
+                for text in answered.texts:
+                    atoms = tuple(atom for atom in (*spoke, *echoed) if atom.words[0] in text)
+                    self.known.append(Known(text, label, atoms, is_answer=True, message=message))
+                    if dialogue is not None and said is not None:
+                        self.dialogue_known += [self.known[-1], Known(said.text, label, (said,), is_answer=False)]
+            for part in asked.parts:
+                # In parts it is one text for the label memory, and in copies of it another one.
+                if part.label is not None and len(part.text) >= 50 and "\n" not in part.text:
+                    self.known.append(Known(part.text, part.label, part.atoms, is_answer=False))
             del self.known[:-12], self.dialogue_known[:-20]
 
         def teardown(self) -> None:
@@ -553,6 +491,10 @@ def machine_of(tally: Tally) -> type[RuleBasedStateMachine]:
                     self.runner.run(self.client.close())
                     self.runner.run(self.cloud.stop())
 
+    if only:
+        for name, found in list(vars(Machine).items()):
+            if name != only and hasattr(found, RULE_MARKER):
+                delattr(Machine, name)
     return Machine
 
 
@@ -561,6 +503,7 @@ def prove(
     *,
     progress: Callable[[Tally], None] | None = None,
     shrink: bool = True,
+    only: str = "",
 ) -> Tally:
     """Play at least so many requests.
 
@@ -568,6 +511,7 @@ def prove(
         cases: Requests.
         progress: Told from time to time how far it is.
         shrink: Whether to look for the shortest way to a leak, which takes a while.
+        only: Name of the one rule to play; all of them if empty.
 
     Raises:
         Leak: A text arrived that may not arrive; Hypothesis adds the shortest way to it.
@@ -575,7 +519,7 @@ def prove(
     tally = Tally()
     while tally.cases < cases:
         run_state_machine_as_test(  # type: ignore[no-untyped-call]
-            machine_of(tally),
+            machine_of(tally, only),
             settings=settings(
                 max_examples=min(200, 1 + cases // 10), stateful_step_count=20, deadline=None, database=None, print_blob=False,
                 phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 import hybridllm.assessment
+import hybridllm.async_client
 import hybridllm.conversation
 import hybridllm.detectors
 import hybridllm.label_memory
@@ -12,6 +13,10 @@ import hybridllm.labels
 import hybridllm.permits
 import hybridllm.policy_in_force
 import hybridllm.redaction
+import hybridllm.types.chat_request
+import hybridllm.types.request_texts
+from hybridllm.types import ChatRequest
+from hybridllm.types.request_texts import request_texts
 from policies import Policy
 from tests.prove.canaries import Aviary, disguises
 from tests.prove.machine import Leak, prove
@@ -29,6 +34,9 @@ def test_not_one_canary_arrives_where_it_may_not():
     assert tally.reloads > 0
     assert tally.hedged > 0
     assert tally.continued > 0
+    assert tally.loops > 0
+    assert tally.tools > 0
+    assert tally.calls > 0
 
 
 def everything_may_be_seen(patch):
@@ -104,6 +112,53 @@ def what_the_device_has_said_does_not_count(patch):
     patch.setattr(hybridllm.assessment.Assessment, "with_answer_begun", trusting)
 
 
+def labels_of_tools_do_not_count(patch):
+    join = hybridllm.labels.join_labels
+
+    def deaf(policy, request, **said):
+        tools = [tool.model_copy(update={"privacy": None}) for tool in request.tools or ()]
+        return join(policy, request.model_copy(update={"tools": tools or None}), **said)
+
+    patch.setattr(hybridllm.assessment, "join_labels", deaf)
+
+
+def only_messages_need_a_label(patch):
+    patch.setattr(ChatRequest, "says_more", False)
+
+
+def only_what_messages_say_is_read(patch):
+    def texts(request):
+        return ((path, text) for path, text in request_texts(request) if path.endswith(".content"))
+
+    patch.setattr(hybridllm.types.chat_request, "request_texts", texts)
+
+
+def escaped_texts_are_not_read_as_what_they_say(patch):
+    patch.setattr(hybridllm.types.request_texts, "readings", lambda text: iter((text,)))
+
+
+def calls_and_results_are_not_remembered(patch):
+    def remember(memory, texts, label, labels):
+        for path, text in texts:
+            if path.endswith(".content") and not text.startswith("It says"):
+                memory.remember(text, label, labels)
+
+    patch.setattr(hybridllm.labels, "_remember", remember)
+
+
+def tools_are_not_remembered(patch):
+    patch.setattr(hybridllm.labels, "tool_texts", lambda tool, where: iter(()))
+
+
+def what_an_answer_called_is_not_remembered(patch):
+    def remember(memory, texts, label, labels):
+        for text in texts:
+            if not text.startswith("{"):
+                memory.remember(text, label, labels)
+
+    patch.setattr(hybridllm.async_client, "remember_answer", remember)
+
+
 @pytest.mark.parametrize(
     "sabotage",
     [
@@ -123,6 +178,24 @@ def test_a_gate_that_is_opened_is_caught(sabotage, monkeypatch):
     sabotage(monkeypatch)
     with pytest.raises(Leak):
         prove(CONTROL_CASES, shrink=False)
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [
+        labels_of_tools_do_not_count,
+        only_messages_need_a_label,
+        only_what_messages_say_is_read,
+        escaped_texts_are_not_read_as_what_they_say,
+        calls_and_results_are_not_remembered,
+        tools_are_not_remembered,
+        what_an_answer_called_is_not_remembered,
+    ],
+)
+def test_a_gate_that_is_opened_for_a_part_of_a_request_is_caught(sabotage, monkeypatch):
+    sabotage(monkeypatch)
+    with pytest.raises(Leak):
+        prove(CONTROL_CASES, shrink=False, only="ask_in_a_loop_of_tools")
 
 
 @pytest.mark.parametrize("form", disguises("x"))

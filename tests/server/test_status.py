@@ -83,7 +83,7 @@ def test_metrics_count_requests_and_show_the_clients_health():
     metrics = Metrics("1.2.3")
     with LiveServer(lambda _: "x", metrics=metrics, client={"observers": (metrics.observe,)}) as server:
         server.ask()
-        server.ask(n=2)
+        server.ask(n=17)
         text = server.request("GET", "/metrics").body.decode()
         assert server.request("HEAD", "/metrics").status == 200
     assert re.search(r'^hybridllm_requests_total\{.*route="local".*\} 1\.0$', text, re.MULTILINE)

@@ -24,13 +24,14 @@ _ENOUGH_TASKS = 16
 _FEWEST_PAGES_OF_A_TASK = 12
 
 
-def attention_decode(num_q_heads: int, num_kv_heads: int, tiling: AttentionTiling) -> Any:
+def attention_decode(num_q_heads: int, num_kv_heads: int, tiling: AttentionTiling, window: int | None = None) -> Any:
     """Return the kernel for one query a sequence against the paged keys and values.
 
     Args:
         num_q_heads: Query heads, a multiple of ``num_kv_heads``.
         num_kv_heads: Key (and value) heads.
         tiling: How the work is cut; its rows must hold a group.
+        window: Tokens of a sliding window; None for none. A layer has it if its ``sm_scale`` comes negative.
 
     Returns:
         A PrimFunc with the parameter list of TVM's ``batch_decode_paged_kv``. ``rotary_mode`` must be 0: keys and queries are
@@ -40,7 +41,9 @@ def attention_decode(num_q_heads: int, num_kv_heads: int, tiling: AttentionTilin
     group = num_q_heads // num_kv_heads
     head_floats = PAGE_TOKENS * head_dim
     page_floats = 2 * num_kv_heads * head_floats
-    tiles = tile_macros(tiling)
+    windowed = window is not None
+    window_tokens = window or 0
+    tiles = tile_macros(tiling, windowed=windowed)
     reset, attend, finish = tiles.reset, tiles.attend, tiles.finish
 
     @T.macro
@@ -80,6 +83,8 @@ def attention_decode(num_q_heads: int, num_kv_heads: int, tiling: AttentionTilin
         page_indptr_elem_offset = T.int64()
         page_values_elem_offset = T.int64()
         last_page_elem_offset = T.int64()
+        first_position_elem_offset = T.int64()
+        position_elem_offset = T.int64()
         q = T.match_buffer(var_q, (batch_size, num_q_heads, head_dim), "float32")
         pages = T.match_buffer(var_pages, (num_pages, 2, num_kv_heads, PAGE_TOKENS, head_dim), "float32")
         page_indptr = T.match_buffer(var_page_indptr, (batch_size + 1,), "int32", elem_offset=page_indptr_elem_offset)
@@ -89,6 +94,10 @@ def attention_decode(num_q_heads: int, num_kv_heads: int, tiling: AttentionTilin
         )
         output = T.match_buffer(var_output, (batch_size, num_q_heads, head_dim), "float32")
         lse = T.match_buffer(var_lse, (batch_size, num_q_heads), "float32")
+        first_position = T.match_buffer(
+            var_k_rope_pos_offset, (batch_size,), "int32", elem_offset=first_position_elem_offset
+        )
+        position = T.match_buffer(var_q_rope_position, (batch_size,), "int32", elem_offset=position_elem_offset)
         flat = T.decl_buffer((num_pages * page_floats,), "float32", data=pages.data)
 
         pairs: T.let[T.int32] = batch_size * num_kv_heads
@@ -107,26 +116,40 @@ def attention_decode(num_q_heads: int, num_kv_heads: int, tiling: AttentionTilin
             sums = T.alloc_buffer((rows, KEY_TILE), "float32")
             maxima = T.alloc_buffer((rows,), "float32")
             visible = T.alloc_buffer((rows,), "int32")
+            oldest = T.alloc_buffer((rows,), "int32")
+            unseen_keys = T.alloc_buffer((1,), "int32")
+            unseen_pages = T.alloc_buffer((1,), "int32")
             bases = T.alloc_buffer((key_tiles,), "int64")
             value_bases = T.alloc_buffer((key_tiles,), "int64")
             b: T.let[T.int32] = x // splits // num_kv_heads
             head: T.let[T.int32] = x // splits % num_kv_heads
-            page_count: T.let[T.int32] = page_indptr[b + 1] - page_indptr[b]
-            run: T.let[T.int32] = (page_count + (splits - 1)) // splits
-            start: T.let[T.int32] = T.min(x % splits * run, page_count)
-            first_page: T.let[T.int32] = page_indptr[b] + start
+            all_pages: T.let[T.int32] = page_indptr[b + 1] - page_indptr[b]
             all_keys: T.let[T.int32] = T.if_then_else(
-                page_count > 0, (page_count - 1) * PAGE_TOKENS + last_page_tokens[b], 0
+                all_pages > 0, (all_pages - 1) * PAGE_TOKENS + last_page_tokens[b], 0
             )
+            # In buffers, for TVM's simplifier takes ages over expressions that are nested any deeper.
+            unseen_keys[0] = 0
+            unseen_pages[0] = 0
+            if windowed:  # noqa: SIM102 - the first is Python's, the second runs in the kernel
+                if sm_scale < T.float32(0):
+                    unseen_keys[0] = T.max(0, position[b] - (window_tokens - 1) - first_position[b])
+                    unseen_pages[0] = unseen_keys[0] // PAGE_TOKENS
+                    if unseen_keys[0] >= all_keys:
+                        unseen_pages[0] = all_pages
+            page_count: T.let[T.int32] = all_pages - unseen_pages[0]
+            run: T.let[T.int32] = (page_count + (splits - 1)) // splits
+            start: T.let[T.int32] = unseen_pages[0] + T.min(x % splits * run, page_count)
+            first_page: T.let[T.int32] = page_indptr[b] + start
             num_keys: T.let[T.int32] = T.max(0, T.min(run * PAGE_TOKENS, all_keys - start * PAGE_TOKENS))
             for r in T.serial(rows):
                 visible[r] = num_keys
+                oldest[r] = unseen_keys[0] - start * PAGE_TOKENS
                 for c in T.serial(head_dim // KEY_TILE):
                     for lane in T.vectorized(KEY_TILE):
                         queries[r, c * KEY_TILE + lane] = T.if_then_else(
                             r < group,
                             q[b, head * group + T.min(r, group - 1), c * KEY_TILE + lane]
-                            * (sm_scale * T.float32(LOG2_E)),
+                            * (T.fabs(sm_scale) * T.float32(LOG2_E)),
                             T.float32(0),
                         )
             reset(out, sums, maxima)
@@ -143,6 +166,7 @@ def attention_decode(num_q_heads: int, num_kv_heads: int, tiling: AttentionTilin
                     sums,
                     maxima,
                     visible,
+                    oldest,
                     flat,
                     bases,
                     flat,
@@ -164,6 +188,7 @@ def attention_decode(num_q_heads: int, num_kv_heads: int, tiling: AttentionTilin
                         for lane in T.vectorized(KEY_TILE):
                             part_out[x * group + r, c * KEY_TILE + lane] = out[r, c * KEY_TILE + lane]
 
+        has_keys = T.alloc_buffer((1,), "int32")
         if splits > 1:
             for pair in T.serial(pairs):
                 b: T.let[T.int32] = pair // num_kv_heads
@@ -171,8 +196,12 @@ def attention_decode(num_q_heads: int, num_kv_heads: int, tiling: AttentionTilin
                     row: T.let[T.int32] = pair * splits * group + r
                     for i in T.serial(1, splits):
                         join(part_out, part_sums, part_maxima, row, row + i * group)
-                    has_keys: T.let[T.int32] = page_indptr[b + 1] - page_indptr[b]
+                    has_keys[0] = page_indptr[b + 1] - page_indptr[b]
+                    if windowed:  # noqa: SIM102 - as above
+                        if sm_scale < T.float32(0) and has_keys[0] > 0:
+                            has_keys[0] = (has_keys[0] - 1) * PAGE_TOKENS + last_page_tokens[b]
+                            has_keys[0] = has_keys[0] + first_position[b] - (position[b] - (window_tokens - 1))
                     head: T.let[T.int32] = pair % num_kv_heads * group + r
-                    finish(part_out, part_sums, part_maxima, output, lse, row, has_keys, b, head)
+                    finish(part_out, part_sums, part_maxima, output, lse, row, has_keys[0], b, head)
 
     return attention_decode_paged

@@ -71,13 +71,14 @@ def _common_macros(tiling: AttentionTiling, group: int) -> Any:
     return find_block, load_queries
 
 
-def attention_prefill(num_q_heads: int, num_kv_heads: int, tiling: AttentionTiling) -> Any:
+def attention_prefill(num_q_heads: int, num_kv_heads: int, tiling: AttentionTiling, window: int | None = None) -> Any:
     """Return the kernel for queries of any number a sequence against the paged keys and values.
 
     Args:
         num_q_heads: Query heads, a multiple of ``num_kv_heads``.
         num_kv_heads: Key (and value) heads.
         tiling: How the work is cut.
+        window: Tokens of a sliding window; None for none. A layer has it if its ``sm_scale`` comes negative.
 
     Returns:
         A PrimFunc with the parameter list of TVM's ``batch_prefill_paged_kv``. With ``causal`` 0 every query sees all keys of
@@ -88,7 +89,9 @@ def attention_prefill(num_q_heads: int, num_kv_heads: int, tiling: AttentionTili
     group = num_q_heads // num_kv_heads
     head_floats = PAGE_TOKENS * head_dim
     page_floats = 2 * num_kv_heads * head_floats
-    tiles = tile_macros(tiling)
+    windowed = window is not None
+    window_tokens = window or 0
+    tiles = tile_macros(tiling, windowed=windowed)
     reset, attend, finish = tiles.reset, tiles.attend, tiles.finish
     find_block, load_queries = _common_macros(tiling, group)
 
@@ -119,6 +122,8 @@ def attention_prefill(num_q_heads: int, num_kv_heads: int, tiling: AttentionTili
         page_indptr_elem_offset = T.int64()
         page_values_elem_offset = T.int64()
         last_page_elem_offset = T.int64()
+        first_position_elem_offset = T.int64()
+        position_elem_offset = T.int64()
         q = T.match_buffer(var_q, (num_tokens, num_q_heads, head_dim), "float32")
         q_indptr = T.match_buffer(var_q_indptr, (batch_size + 1,), "int32", elem_offset=q_indptr_elem_offset)
         pages = T.match_buffer(var_pages, (num_pages, 2, num_kv_heads, PAGE_TOKENS, head_dim), "float32")
@@ -129,6 +134,11 @@ def attention_prefill(num_q_heads: int, num_kv_heads: int, tiling: AttentionTili
         )
         output = T.match_buffer(var_output, (num_tokens, num_q_heads, head_dim), "float32")
         lse = T.match_buffer(var_lse, (num_tokens, num_q_heads), "float32")
+        # The place of a block's first key in its sequence, and of each query in its own.
+        first_position = T.match_buffer(
+            var_k_rope_pos_offset, (batch_size,), "int32", elem_offset=first_position_elem_offset
+        )
+        position = T.match_buffer(var_q_rope_position, (num_tokens,), "int32", elem_offset=position_elem_offset)
         flat = T.decl_buffer((num_pages * page_floats,), "float32", data=pages.data)
 
         max_blocks: T.let[T.int32] = num_tokens * group // rows + batch_size
@@ -142,6 +152,8 @@ def attention_prefill(num_q_heads: int, num_kv_heads: int, tiling: AttentionTili
                 sums = T.alloc_buffer((rows, KEY_TILE), "float32")
                 maxima = T.alloc_buffer((rows,), "float32")
                 visible = T.alloc_buffer((rows,), "int32")
+                oldest = T.alloc_buffer((rows,), "int32")
+                unseen = T.alloc_buffer((1,), "int32")
                 bases = T.alloc_buffer((key_tiles,), "int64")
                 value_bases = T.alloc_buffer((key_tiles,), "int64")
                 head: T.let[T.int32] = x // max_blocks
@@ -162,14 +174,25 @@ def attention_prefill(num_q_heads: int, num_kv_heads: int, tiling: AttentionTili
                     first_row,
                     num_rows,
                     head,
-                    sm_scale * T.float32(LOG2_E),
+                    T.fabs(sm_scale) * T.float32(LOG2_E),
                     causal,
                     num_queries,
                     num_keys,
                 )
+                for r in T.serial(rows):
+                    oldest[r] = 0
+                if windowed:
+                    for r in T.serial(rows):
+                        if sm_scale < T.float32(0):
+                            token: T.let[T.int32] = first_token + (first_row + T.min(r, num_rows - 1)) // group
+                            oldest[r] = T.max(0, position[token] - (window_tokens - 1) - first_position[block[0]])
                 reset(out, sums, maxima)
                 needed_keys: T.let[T.int32] = T.max(visible[num_rows - 1], 0)
-                for kb in T.serial((needed_keys + (tiling.keys - 1)) // tiling.keys):
+                unseen[0] = 0
+                if windowed:
+                    unseen[0] = T.min(oldest[0], needed_keys) // tiling.keys
+                for i in T.serial((needed_keys + (tiling.keys - 1)) // tiling.keys - unseen[0]):
+                    kb: T.let[T.int32] = unseen[0] + i
                     block_keys: T.let[T.int32] = T.min(tiling.keys, needed_keys - kb * tiling.keys)
                     for t in T.serial((block_keys + (KEY_TILE - 1)) // KEY_TILE):
                         page: T.let[T.int64] = T.Cast("int64", page_values[first_page + kb * key_tiles + t])
@@ -182,6 +205,7 @@ def attention_prefill(num_q_heads: int, num_kv_heads: int, tiling: AttentionTili
                         sums,
                         maxima,
                         visible,
+                        oldest,
                         flat,
                         bases,
                         flat,
@@ -193,18 +217,31 @@ def attention_prefill(num_q_heads: int, num_kv_heads: int, tiling: AttentionTili
                     )
                 for r in T.serial(num_rows):
                     token: T.let[T.int32] = first_token + (first_row + r) // group
-                    finish(out, sums, maxima, output, lse, r, visible[r], token, head * group + (first_row + r) % group)
+                    finish(
+                        out,
+                        sums,
+                        maxima,
+                        output,
+                        lse,
+                        r,
+                        visible[r] - oldest[r],
+                        token,
+                        head * group + (first_row + r) % group,
+                    )
 
     return attention_prefill_paged
 
 
-def attention_prefill_ragged(num_q_heads: int, num_kv_heads: int, tiling: AttentionTiling) -> Any:
+def attention_prefill_ragged(
+    num_q_heads: int, num_kv_heads: int, tiling: AttentionTiling, window: int | None = None
+) -> Any:
     """Return the kernel for new tokens against themselves, keys and values not yet in pages.
 
     Args:
         num_q_heads: Query heads, a multiple of ``num_kv_heads``.
         num_kv_heads: Key (and value) heads.
         tiling: How the work is cut.
+        window: Tokens of a sliding window; None for none. A layer has it if its ``sm_scale`` comes negative.
 
     Returns:
         A PrimFunc with the parameter list of TVM's ``batch_prefill_ragged_kv``. The keys are first transposed into tiles of
@@ -212,7 +249,9 @@ def attention_prefill_ragged(num_q_heads: int, num_kv_heads: int, tiling: Attent
     """
     head_dim, rows, key_tiles = tiling.head_dim, tiling.rows, tiling.key_tiles
     group = num_q_heads // num_kv_heads
-    tiles = tile_macros(tiling)
+    windowed = window is not None
+    window_tokens = window or 0
+    tiles = tile_macros(tiling, windowed=windowed)
     reset, attend, finish = tiles.reset, tiles.attend, tiles.finish
     find_block, load_queries = _common_macros(tiling, group)
 
@@ -278,6 +317,8 @@ def attention_prefill_ragged(num_q_heads: int, num_kv_heads: int, tiling: Attent
                 sums = T.alloc_buffer((rows, KEY_TILE), "float32")
                 maxima = T.alloc_buffer((rows,), "float32")
                 visible = T.alloc_buffer((rows,), "int32")
+                oldest = T.alloc_buffer((rows,), "int32")
+                unseen = T.alloc_buffer((1,), "int32")
                 bases = T.alloc_buffer((key_tiles,), "int64")
                 value_bases = T.alloc_buffer((key_tiles,), "int64")
                 head: T.let[T.int32] = x // max_blocks
@@ -296,14 +337,24 @@ def attention_prefill_ragged(num_q_heads: int, num_kv_heads: int, tiling: Attent
                     first_row,
                     num_rows,
                     head,
-                    sm_scale * T.float32(LOG2_E),
+                    T.fabs(sm_scale) * T.float32(LOG2_E),
                     causal,
                     num_queries,
                     num_keys,
                 )
+                for r in T.serial(rows):
+                    oldest[r] = 0
+                if windowed:
+                    for r in T.serial(rows):
+                        if sm_scale < T.float32(0):
+                            oldest[r] = T.max(0, visible[T.min(r, num_rows - 1)] - window_tokens)
                 reset(out, sums, maxima)
                 needed_keys: T.let[T.int32] = T.max(visible[num_rows - 1], 0)
-                for kb in T.serial((needed_keys + (tiling.keys - 1)) // tiling.keys):
+                unseen[0] = 0
+                if windowed:
+                    unseen[0] = T.min(oldest[0], needed_keys) // tiling.keys
+                for i in T.serial((needed_keys + (tiling.keys - 1)) // tiling.keys - unseen[0]):
+                    kb: T.let[T.int32] = unseen[0] + i
                     block_keys: T.let[T.int32] = T.min(tiling.keys, needed_keys - kb * tiling.keys)
                     for t in T.serial((block_keys + (KEY_TILE - 1)) // KEY_TILE):
                         bases[t] = T.Cast("int64", (first_tile + kb * key_tiles + t) * num_kv_heads + head) * (
@@ -320,6 +371,7 @@ def attention_prefill_ragged(num_q_heads: int, num_kv_heads: int, tiling: Attent
                         sums,
                         maxima,
                         visible,
+                        oldest,
                         packed,
                         bases,
                         v_flat,
@@ -331,6 +383,16 @@ def attention_prefill_ragged(num_q_heads: int, num_kv_heads: int, tiling: Attent
                     )
                 for r in T.serial(num_rows):
                     token: T.let[T.int32] = first_token + (first_row + r) // group
-                    finish(out, sums, maxima, output, lse, r, visible[r], token, head * group + (first_row + r) % group)
+                    finish(
+                        out,
+                        sums,
+                        maxima,
+                        output,
+                        lse,
+                        r,
+                        visible[r] - oldest[r],
+                        token,
+                        head * group + (first_row + r) % group,
+                    )
 
     return attention_prefill_ragged_

@@ -96,8 +96,12 @@ def decode_tiling(head_dim: int, group: int, target: Any) -> AttentionTiling:
     return AttentionTiling(head_dim, row_tile, row_tiles, 16, slice_dim, chains)
 
 
-def tile_macros(tiling: AttentionTiling) -> SimpleNamespace:
+def tile_macros(tiling: AttentionTiling, *, windowed: bool = False) -> SimpleNamespace:
     """Return the TVMScript macros ``reset``, ``attend`` and ``finish`` for one tiling.
+
+    Args:
+        tiling: How the work is cut.
+        windowed: Whether keys may be hidden because they are too old.
 
     Buffers of a task: ``queries [rows, head_dim]`` (scaled), ``scores [rows, keys]``, ``out [rows, head_dim]``,
     ``sums [rows, 16]`` (per lane) and ``maxima [rows]``.
@@ -148,6 +152,15 @@ def tile_macros(tiling: AttentionTiling) -> SimpleNamespace:
                     (first_tile + i) * KEY_TILE + lane < visible,
                     scores[row, (first_tile + i) * KEY_TILE + lane],
                     T.float32(LOWEST),
+                )
+
+    @T.macro
+    def hide_old_keys(scores: T.Buffer, row: T.int32, first: T.int32, tiles: T.int32) -> None:
+        # A row that sees nothing of this block adds weights of 1 to its sums, which its first real maximum makes 0.
+        for i in T.serial(T.min((T.max(first, 0) + (KEY_TILE - 1)) // KEY_TILE, tiles)):
+            for lane in T.vectorized(KEY_TILE):
+                scores[row, i * KEY_TILE + lane] = T.Select(
+                    i * KEY_TILE + lane >= first, scores[row, i * KEY_TILE + lane], T.float32(LOWEST)
                 )
 
     @T.macro
@@ -217,6 +230,7 @@ def tile_macros(tiling: AttentionTiling) -> SimpleNamespace:
         sums: T.Buffer,
         maxima: T.Buffer,
         visible: T.Buffer,
+        oldest: T.Buffer,
         keys: T.Buffer,
         key_bases: T.Buffer,
         values: T.Buffer,
@@ -226,7 +240,10 @@ def tile_macros(tiling: AttentionTiling) -> SimpleNamespace:
         first_key: T.int32,
         num_keys: T.int32,
     ) -> None:
-        """Take one block of keys into account: ``num_keys`` from ``first_key`` on; row r may see keys below ``visible[r]``."""
+        """Take one block of keys into account: ``num_keys`` from ``first_key`` on; row r may see keys below ``visible[r]``.
+
+        If ``windowed``, it sees none before ``oldest[r]`` either; else that buffer is not read.
+        """
         tiles: T.let[T.int32] = (num_keys + (KEY_TILE - 1)) // KEY_TILE
         used_row_tiles: T.let[T.int32] = (num_rows + (row_tile - 1)) // row_tile
         for t in T.serial(tiles):
@@ -234,6 +251,8 @@ def tile_macros(tiling: AttentionTiling) -> SimpleNamespace:
                 score_tile(queries, scores, keys, key_bases[t], i * row_tile, t)
         for row in T.serial(num_rows):
             hide_keys(scores, row, visible[row] - first_key, tiles)
+            if windowed:
+                hide_old_keys(scores, row, oldest[row] - first_key, tiles)
             softmax_row(scores, out, sums, maxima, row, tiles)
         for i in T.serial(used_row_tiles):
             for c in T.serial(head_dim // slice_dim):

@@ -1,4 +1,4 @@
-"""The pages of the CPU key-value cache: their layout, and the kernels that write, copy and read them.
+"""The pages of the CPU key-value cache: their layout, and the kernels that write and copy them.
 
 A page holds 16 tokens of one layer: ``[2, kv heads, 16 · head_dim]`` float32. The values of a head lie as ``[16 tokens,
 head_dim]``; its keys lie **transposed**, ``[head_dim, 16 tokens]``, so that the scores of one query against a page are 16
@@ -16,7 +16,7 @@ from typing import Any
 from local_runtime.kernels.limits import PAGE_TOKENS
 from local_runtime.tvm_compat import T
 
-__all__ = ["compact_kv_copy", "copy_single_page", "debug_get_kv", "kv_cache_transpose_append"]
+__all__ = ["compact_kv_copy", "copy_single_page", "kv_cache_transpose_append"]
 
 # Below a page of new tokens (that is, when decoding) the calling thread does it alone.
 _SERIAL_TOKENS = PAGE_TOKENS
@@ -140,39 +140,3 @@ def compact_kv_copy(num_kv_heads: int, head_dim: int) -> Any:
                 ]
 
     return kv_compact
-
-
-def debug_get_kv(num_layers: int, num_kv_heads: int, head_dim: int) -> Any:
-    """Return the kernel that reads keys and values back in the order of tokens, for tests and inspection.
-
-    Args:
-        num_layers: Layers of the model.
-        num_kv_heads: Key (and value) heads.
-        head_dim: Dimensions of a head.
-
-    Returns:
-        A PrimFunc ``(pages, position_map int32 [n], k [layers, n, kv heads, head_dim], v likewise, layer int64)``.
-    """
-    head_floats = PAGE_TOKENS * head_dim
-    page_floats = 2 * num_kv_heads * head_floats
-
-    @T.prim_func(s_tir=True)
-    def kv_read(
-        var_pages: T.handle, var_position_map: T.handle, var_k: T.handle, var_v: T.handle, layer: T.int64
-    ) -> None:
-        T.func_attr({"tirx.is_scheduled": True, "tirx.noalias": True})
-        num_tokens = T.int64()
-        num_pages = T.int64()
-        position_map_elem_offset = T.int64()
-        pages = T.match_buffer(var_pages, (num_pages, 2, num_kv_heads, PAGE_TOKENS, head_dim), "float32")
-        position_map = T.match_buffer(var_position_map, (num_tokens,), "int32", elem_offset=position_map_elem_offset)
-        k = T.match_buffer(var_k, (num_layers, num_tokens, num_kv_heads, head_dim), "float32")
-        v = T.match_buffer(var_v, (num_layers, num_tokens, num_kv_heads, head_dim), "float32")
-        flat = T.decl_buffer((num_pages * page_floats,), "float32", data=pages.data)
-        for i, h, d in T.grid(num_tokens, num_kv_heads, head_dim):
-            slot: T.let[T.int64] = T.Cast("int64", position_map[i]) % PAGE_TOKENS
-            page: T.let[T.int64] = T.Cast("int64", position_map[i]) // PAGE_TOKENS * page_floats
-            k[layer, i, h, d] = flat[page + h * head_floats + d * PAGE_TOKENS + slot]
-            v[layer, i, h, d] = flat[page + (num_kv_heads + h) * head_floats + slot * head_dim + d]
-
-    return kv_read

@@ -116,7 +116,12 @@ class CpuOps(Ops):
             head_dim=config.head_dim,
             inv_freq=inv_freq,
             target=self.target,
+            window=config.sliding_window,
         )
+
+    def attention_scale(self, config: ModelConfig, layer: int) -> float:
+        scale = float(config.head_dim**-0.5)
+        return -scale if config.is_windowed(layer) else scale
 
     @staticmethod
     def _call(kernel: Any, name: str, args: list[Any], shape: Any) -> nn.Tensor:

@@ -14,11 +14,10 @@ from local_runtime.kernels.cpu.attention_tiles import decode_tiling, prefill_til
 from local_runtime.kernels.cpu.kv_pages import (
     compact_kv_copy,
     copy_single_page,
-    debug_get_kv,
     kv_cache_transpose_append,
 )
 from local_runtime.kernels.cpu.rope import fused_rope
-from local_runtime.kernels.limits import require_supported_heads
+from local_runtime.kernels.limits import PAGES_FUNCTION, require_supported_heads
 from local_runtime.tvm_compat import PagedKVCache, RopeMode, kv_kernels, relax, tvm
 
 if TYPE_CHECKING:
@@ -33,8 +32,14 @@ class CpuPagedKVCache(PagedKVCache):  # type: ignore[misc]
     """The cache object that a model's ``create_paged_kv_cache`` returns; use it as ``attention_with_fused_qkv(…)``.
 
     Keys and values are float32, and every kernel is ours. Slots for sliding windows and for token trees are left empty: the
-    runtime then refuses such a request with an error of its own. Pages cannot be exported and imported through the runtime's
-    page groups (which refuse caches whose rotary embedding comes as data).
+    runtime then refuses such a request with an error of its own. Sliding windows are the kernels' own business instead. Where the
+    runtime knows of a window, it either forgets at which position a sequence is (a window for a sequence, which rotates keys
+    anew at each step and lets a chunk's tokens see too much), or takes it from the end of each run of pages and not from the end of
+    the sequence (windows by layer), which is wrong as soon as sequences share pages. So it is told of none: every page stays, the
+    kernels skip those before the window, and forks, tokens taken back and saved states work as without one. A layer that has
+    the window says so by a negative scale, for the kernels are the same for all layers. Pages are saved and restored through
+    :mod:`local_runtime.page_access`: the runtime's own page groups refuse caches whose rotary embedding comes as data, and their
+    import empties the whole cache.
 
     Args:
         max_batch_size: Sequences that may be in the cache at once; like the next four a TIR variable (from the parameters of
@@ -49,6 +54,7 @@ class CpuPagedKVCache(PagedKVCache):  # type: ignore[misc]
         head_dim: Dimensions of a head.
         inv_freq: float32 [head_dim / 2], the inverse frequencies of the rotary embedding.
         target: The LLVM target that the model will run on.
+        window: Tokens of the sliding window that some layers have; None if none has one.
         name: Name of the variable in the compiled program.
 
     Raises:
@@ -70,6 +76,7 @@ class CpuPagedKVCache(PagedKVCache):  # type: ignore[misc]
         head_dim: int,
         inv_freq: NDArray[np.float32],
         target: Any,
+        window: int | None = None,
         name: str = "paged_kv_cache",
     ) -> None:
         require_supported_heads(num_attention_heads, num_key_value_heads, head_dim)
@@ -96,7 +103,7 @@ class CpuPagedKVCache(PagedKVCache):  # type: ignore[misc]
                 prim(10000),
                 relax.const(np.ascontiguousarray(inv_freq, dtype=np.float32), "float32"),
                 relax.op.zeros((), "float32"),
-                *_slots(num_hidden_layers, num_attention_heads, num_key_value_heads, head_dim, target),
+                *_slots(num_attention_heads, num_key_value_heads, head_dim, target, window),
                 ty_args=relax.AnyType(),
             ),
             _name=name,
@@ -118,16 +125,16 @@ def _slot(function: Any, name: str) -> Any:
     return relax.Tuple([tvm.ir.StringImm("tirx"), _add(function, name)])
 
 
-def _slots(num_layers: int, num_q_heads: int, num_kv_heads: int, head_dim: int, target: Any) -> list[Any]:
+def _slots(num_q_heads: int, num_kv_heads: int, head_dim: int, target: Any, window: int | None) -> list[Any]:
     prefill = prefill_tiling(head_dim, target)
     decode = decode_tiling(head_dim, num_q_heads // num_kv_heads, target)
     empty = relax.Tuple([])
     return [
         _add(_made(kv_cache_transpose_append, num_kv_heads, head_dim), "kv_append"),
         relax.prim_value(0),  # no appending for latent attention
-        _slot(_made(attention_prefill_ragged, num_q_heads, num_kv_heads, prefill), "attention_prefill_ragged"),
-        _slot(_made(attention_prefill, num_q_heads, num_kv_heads, prefill), "attention_prefill"),
-        _slot(_made(attention_decode, num_q_heads, num_kv_heads, decode), "attention_decode"),
+        _slot(_made(attention_prefill_ragged, num_q_heads, num_kv_heads, prefill, window), "attention_prefill_ragged"),
+        _slot(_made(attention_prefill, num_q_heads, num_kv_heads, prefill, window), "attention_prefill"),
+        _slot(_made(attention_decode, num_q_heads, num_kv_heads, decode, window), "attention_decode"),
         empty,  # prefill, sliding window
         empty,  # decode, sliding window
         empty,  # prefill of a token tree, paged
@@ -136,6 +143,6 @@ def _slots(num_layers: int, num_q_heads: int, num_kv_heads: int, head_dim: int, 
         relax.Tuple([_add(_made(merge_state_inplace, num_q_heads, head_dim), "attention_merge_state")]),
         _add(_made(fused_rope, num_q_heads, num_kv_heads, head_dim), "rope_split_qkv"),
         _add(_made(copy_single_page, num_kv_heads, head_dim), "kv_copy_page"),
-        _add(_made(debug_get_kv, num_layers, num_kv_heads, head_dim), "kv_read"),
+        relax.ExternFunc(PAGES_FUNCTION),
         _add(_made(compact_kv_copy, num_kv_heads, head_dim), "kv_compact"),
     ]

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from local_runtime.kernels.limits import PAGES_FUNCTION
 from local_runtime.kernels.ops import CacheShape, Matrix, Ops, Vector, WeightFormat
 from local_runtime.quantization import GROUP_SIZE
-from local_runtime.tvm_compat import RopeMode, TIRPagedKVCache, nn, relax, te, tirx, tvm
+from local_runtime.tvm_compat import PagedKVCache, RopeMode, TIRPagedKVCache, nn, relax, te, tirx, tvm
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,10 @@ _CODES_PER_WORD = 8  # 4-bit codes in a uint32
 _ATTENTION_BLOCK_THREADS = 512
 _ATTENTION_VALUES_PER_THREAD = 4
 _LONGEST_THIRD_AXIS = 64
+
+_NO_WINDOW = 1  # any number will do where no layer has a window
+
+_READ_BACK = 1 + 26  # of the call that creates a cache: the function's own name comes first
 
 
 class GpuOps(Ops):
@@ -84,8 +89,12 @@ class GpuOps(Ops):
 
     def paged_cache(self, shape: CacheShape, config: ModelConfig, inv_freq: np.ndarray) -> Any:
         scale, scaling = rope_arguments(config.rope)
-        return TIRPagedKVCache(
-            attn_kind="mha",
+        return _OpenPagedKVCache(
+            # One kind too many: the runtime makes its buffers only if some layer attends to everything.
+            attn_kind=[
+                *("mha_sliding" if config.is_windowed(layer) else "mha" for layer in range(config.num_layers)),
+                "mha",
+            ],
             max_batch_size=shape.max_sequences,
             max_total_seq_len=shape.max_tokens,
             prefill_chunk_size=shape.prefill_chunk_tokens,
@@ -108,7 +117,11 @@ class GpuOps(Ops):
             enable_disaggregation=False,
             dtype=self.dtype,
             target=_attention_target(self.target, config),
+            layer_sliding_window_size=config.sliding_window or _NO_WINDOW,
         )
+
+    def attention_scale(self, config: ModelConfig, layer: int) -> float:
+        return float(config.head_dim**-0.5)
 
     def _product(self, x: nn.Tensor, weight: Matrix, out_dtype: str) -> nn.Tensor:
         """``x @ weightᵀ`` accumulated in float32 and rounded once, to ``out_dtype``."""
@@ -135,6 +148,21 @@ class GpuOps(Ops):
         shift = tirx.Cast("uint32", (column % _CODES_PER_WORD) * 4)
         code = tirx.bitwise_and(tirx.shift_right(word, shift), tirx.const(15, "uint32")).astype("int32")
         return (code - 8).astype(self.dtype) * parts[1][row, column // GROUP_SIZE].astype(self.dtype)
+
+
+class _WithOpenPages(PagedKVCache):  # type: ignore[misc]
+    """Replaces the kernel that reads keys and values back by the function that the pages are handed to."""
+
+    def __init__(self, **arguments: Any) -> None:
+        made = arguments["_expr"]
+        parts = list(made.args)
+        parts[_READ_BACK] = relax.ExternFunc(PAGES_FUNCTION)
+        call = relax.Call(made.op, parts, made.attrs, made.ty_args, made.span)
+        super().__init__(**{**arguments, "_expr": call})
+
+
+class _OpenPagedKVCache(TIRPagedKVCache, _WithOpenPages):  # type: ignore[misc]
+    """TVM's cache, whose pages :mod:`local_runtime.page_access` can reach."""
 
 
 def rope_arguments(rope: RopeConfig) -> tuple[float, dict[str, Any]]:

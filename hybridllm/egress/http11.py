@@ -1,0 +1,201 @@
+"""One connection straight to a remote, speaking HTTP/1.1 with h11, for httpcore's pool.
+
+httpcore's own gives an answer's body out chunk by chunk, each through three generators. This one gives out at once what came at
+once. Connections through a proxy are httpcore's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from enum import Enum
+from typing import TYPE_CHECKING, cast
+
+import h11
+import httpcore
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterable, AsyncIterator
+
+__all__ = ["DirectConnection"]
+
+_READ_BYTES = 64 * 1024
+_LONGEST_HEAD_BYTES = 100 * 1024
+
+
+class _State(Enum):
+    NEW = "new"
+    ACTIVE = "active"
+    IDLE = "idle"
+    CLOSED = "closed"
+
+
+class DirectConnection(httpcore.AsyncConnectionInterface):
+    """A connection, made with the first request.
+
+    Args:
+        origin: Where it leads.
+        backend: Makes it.
+        context: Whom to trust over TLS; None for plain http.
+        idle_s: Seconds for which it may be kept without a request.
+    """
+
+    def __init__(
+        self,
+        origin: httpcore.Origin,
+        backend: httpcore.AsyncNetworkBackend,
+        context: ssl.SSLContext | None,
+        idle_s: float,
+    ) -> None:
+        self._origin = origin
+        self._backend = backend
+        self._context = context
+        self._idle_s = idle_s
+        self._state = _State.NEW
+        self._stream: httpcore.AsyncNetworkStream | None = None
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD_BYTES)
+        self._body_is_whole = False
+        self._idle_until_s = 0.0
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        """Send a request and read the head of the answer.
+
+        Raises:
+            httpcore.ConnectionNotAvailable: Another request was faster.
+        """
+        if self._state not in (_State.NEW, _State.IDLE):
+            raise httpcore.ConnectionNotAvailable
+        self._state, self._body_is_whole = _State.ACTIVE, False
+        timeouts = request.extensions["timeout"]
+        try:
+            if self._stream is None:
+                self._stream = await self._connected(timeouts["connect"])
+            # A server that refuses a request may close before all of it was sent, and its answer says why.
+            with contextlib.suppress(httpcore.WriteError):
+                await self._send(request, self._stream, timeouts["write"])
+            head = await self._head(self._stream, timeouts["read"])
+        except BaseException:
+            await self.aclose()
+            raise
+        response = httpcore.Response(head.status_code, content=_Body(self, timeouts["read"]))
+        response.headers = head.headers.raw_items()
+        return response
+
+    async def read_body(self, timeout_s: float) -> bytes:
+        """What has come of the body, at least one byte; nothing at its end."""
+        assert self._stream is not None
+        came: list[bytes] = []
+        while not self._body_is_whole:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                if came:  # the same error comes with the next call
+                    return b"".join(came)
+                raise httpcore.RemoteProtocolError from error
+            if isinstance(event, h11.Data):
+                came.append(event.data)
+            elif event is not h11.NEED_DATA:
+                self._body_is_whole = True
+            elif came:
+                break
+            else:
+                self._http.receive_data(await self._stream.read(_READ_BYTES, timeout_s))
+        return b"".join(came)
+
+    async def end_response(self) -> None:
+        """The answer was read, or nobody wants the rest: then the connection cannot be used again."""
+        if self._state is not _State.ACTIVE:
+            return
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+            self._state = _State.IDLE
+            self._idle_until_s = time.monotonic() + self._idle_s
+        else:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close at once."""
+        self._state = _State.CLOSED
+        if self._stream is not None:
+            await self._stream.aclose()
+
+    # ---- what the pool asks ----
+
+    def info(self) -> str:
+        """For its representation."""
+        return f"HTTP/1.1, {self._state.value}"
+
+    def can_handle_request(self, origin: httpcore.Origin) -> bool:
+        """Whether it leads there."""
+        return origin == self._origin
+
+    def is_available(self) -> bool:
+        """Whether it can take a request of somebody else than who had it made."""
+        return self._state is _State.IDLE
+
+    def has_expired(self) -> bool:
+        """Whether it was kept too long, or the other side has closed it; between two answers there is nothing else to read."""
+        if self._state is not _State.IDLE or self._stream is None:
+            return False
+        return time.monotonic() > self._idle_until_s or bool(self._stream.get_extra_info("is_readable"))
+
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self._state is _State.IDLE
+
+    def is_closed(self) -> bool:
+        """Whether it is of no use any more."""
+        return self._state is _State.CLOSED
+
+    # ---- the way ----
+
+    async def _connected(self, timeout_s: float) -> httpcore.AsyncNetworkStream:
+        host = self._origin.host.decode("ascii")
+        stream = await self._backend.connect_tcp(host, self._origin.port, timeout=timeout_s)
+        if self._context is None:
+            return stream
+        return await stream.start_tls(self._context, server_hostname=host, timeout=timeout_s)
+
+    async def _send(self, request: httpcore.Request, stream: httpcore.AsyncNetworkStream, timeout_s: float) -> None:
+        head = h11.Request(method=request.method, target=request.url.target, headers=request.headers)
+        await stream.write(self._http.send(head) or b"", timeout_s)
+        async for piece in cast("AsyncIterable[bytes]", request.stream):
+            await stream.write(self._http.send(h11.Data(data=piece)) or b"", timeout_s)
+        await stream.write(self._http.send(h11.EndOfMessage()) or b"", timeout_s)
+
+    async def _head(self, stream: httpcore.AsyncNetworkStream, timeout_s: float) -> h11.Response:
+        while True:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                raise httpcore.RemoteProtocolError from error
+            if isinstance(event, h11.Response):
+                return event
+            if event is h11.NEED_DATA:
+                self._http.receive_data(await stream.read(_READ_BYTES, timeout_s))
+            elif not isinstance(event, h11.InformationalResponse):
+                raise httpcore.RemoteProtocolError
+
+
+class _Body:
+    """An answer's body, as httpcore's pool hands it on."""
+
+    def __init__(self, connection: DirectConnection, timeout_s: float) -> None:
+        self._connection = connection
+        self._timeout_s = timeout_s
+        self._ended = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            while piece := await self._connection.read_body(self._timeout_s):
+                yield piece
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """The end of the answer."""
+        if not self._ended:
+            self._ended = True
+            await self._connection.end_response()
