@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import statistics
 import tempfile
 import time
@@ -137,7 +138,7 @@ def engine(
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(arguments.cache_dir or scratch)
-        model = str(_random_checkpoint(folder / "random-0.5B")) if arguments.model == HALF_BILLION else arguments.model
+        model = str(random_checkpoint(folder / "random-0.5B")) if arguments.model == HALF_BILLION else arguments.model
         kept = str(folder) if arguments.cache_dir or model != arguments.model else None
         loaded = load(LoadOptions(model, threads=arguments.threads, cache_dir=kept, **options), lambda _: None)
         running = Engine(loaded, prefix_cache=prefix_cache)
@@ -147,12 +148,24 @@ def engine(
             running.close()
 
 
-def _random_checkpoint(folder: Path) -> Path:
+def random_checkpoint(folder: Path) -> Path:
     from tests.local_runtime.checkpoints import write_checkpoint
 
     if not (folder / "model.safetensors").is_file():
         write_checkpoint(folder, _HALF_BILLION, dtype="float16", max_tokenizer_vocab=2000)
+        _fill_vocabulary(folder)
     return folder
+
+
+def _fill_vocabulary(checkpoint: Path) -> None:
+    """Give a tokenizer as many tokens as its model has; no text comes to those that are added."""
+    size = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    file = checkpoint / "tokenizer.json"
+    tokenizer = json.loads(file.read_text(encoding="utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    taken = {*vocabulary.values(), *(token["id"] for token in tokenizer["added_tokens"])}
+    vocabulary.update({f"unused {number}": number for number in range(size) if number not in taken})
+    file.write_text(json.dumps(tokenizer), encoding="utf-8")
 
 
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:

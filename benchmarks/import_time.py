@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 
-HEAVY = ("tvm", "tvm_ffi", "numpy", "tokenizers", "httpx", "pydantic", "yaml", "psutil")
+HEAVY = ("tvm", "tvm_ffi", "numpy", "tokenizers", "httpcore", "pydantic", "yaml", "psutil")
 IMPORT = "import hybridllm"
 CLIENT = "from hybridllm import HybridClient"
 

@@ -15,8 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks._engine import BUNDLED, HALF_BILLION
-from benchmarks._engine import _random_checkpoint as random_checkpoint
+from benchmarks._engine import BUNDLED, HALF_BILLION, random_checkpoint
 from local_runtime.client import Finished, GenerateRequest, LoadOptions, LocalEngine, TextDelta
 from local_runtime.options import SamplingOptions
 
@@ -88,17 +87,6 @@ def measure(options: LoadOptions, tokens: int, runs: int) -> dict[str, Any]:
     return figures
 
 
-def fill_vocabulary(checkpoint: Path) -> None:
-    """Give a tokenizer as many tokens as its model has; no text comes to those that are added."""
-    size = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))["vocab_size"]
-    file = checkpoint / "tokenizer.json"
-    tokenizer = json.loads(file.read_text(encoding="utf-8"))
-    vocabulary = tokenizer["model"]["vocab"]
-    taken = {*vocabulary.values(), *(token["id"] for token in tokenizer["added_tokens"])}
-    vocabulary.update({f"unused {number}": number for number in range(size) if number not in taken})
-    file.write_text(json.dumps(tokenizer), encoding="utf-8")
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -110,7 +98,6 @@ def main() -> None:
     if arguments.tokens:
         with tempfile.TemporaryDirectory() as folder:
             checkpoint = random_checkpoint(Path(folder))
-            fill_vocabulary(checkpoint)
             options = LoadOptions(str(checkpoint), context_tokens=2 * arguments.tokens, cache_dir=f"{folder}/cache")
             report[HALF_BILLION] = measure(options, arguments.tokens, arguments.runs)
     print(json.dumps({"benchmark": "restore", **report}))

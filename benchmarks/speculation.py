@@ -7,7 +7,8 @@
 | ``misleading`` | random tokens in which every pair returns with another one after it | no slower |
 
 Tokens a second are those of decoding: from the first token to the end. Medians are those of each prompt over all rounds, and the
-spread is that of whole rounds; ``speedup`` is the time without guesses over the time with them. Exits with 1 if an answer differs, or if a kind is more than 5 % slower.
+spread is that of whole rounds; ``speedup`` is the time without guesses over the time with them. Exits with 1 if an answer differs,
+or if a kind is more than 5 % slower.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ def measure(model: Model, kind: str, rounds: int, max_tokens: int) -> dict[str, 
 
 def _typical_s(rounds: list[Round]) -> float:
     """The time of all prompts, each with the median of its rounds: what else the machine did in one of them doesn't count."""
-    return sum(statistics.median(times) for times in zip(*(each.decode_s for each in rounds), strict=True))
+    by_prompt = zip(*(each.decode_s for each in rounds), strict=True)
+    return float(sum(statistics.median(times) for times in by_prompt))
 
 
 def main() -> int:

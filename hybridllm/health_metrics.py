@@ -110,7 +110,7 @@ def _engine(engine: EngineStats) -> Iterator[Metric]:
     yield _gauge("running", "Requests that the device's engine works on.", engine.running)
     yield _gauge("running_limit", "How many it works on at the same time at most.", engine.max_sequences)
     yield _gauge("kv_pages", "Pages of the key-value cache.", engine.pages_total)
-    yield _gauge("kv_pages_free", "Pages of the key-value cache that hold nothing.", engine.pages_free)
+    yield _gauge("kv_pages_free", "Pages of the key-value cache that can be had for new requests.", engine.pages_free)
     yield _gauge("engine_resident_bytes", "Resident memory of the engine's process.", engine.rss_mib * _MIB)
     yield _gauge("engine_resident_peak_bytes", "The highest so far.", engine.peak_rss_mib * _MIB)
 

@@ -200,7 +200,7 @@ class EngineStats:
         waiting: Requests that wait for pages or for a free place.
         max_sequences: How many requests can run at the same time.
         pages_total: Pages of the key-value cache.
-        pages_free: Pages that hold nothing.
+        pages_free: Pages that hold nothing, or only what is kept for requests that begin in the same way.
         page_tokens: Tokens in a page.
         rss_mib: Resident memory of the engine's process in MiB.
         peak_rss_mib: The highest resident memory so far in MiB.

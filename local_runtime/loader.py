@@ -34,6 +34,7 @@ from local_runtime.memory_plan import MemoryPlan, predict_needs, require_host_ro
 from local_runtime.models.registry import model_weight_specs
 from local_runtime.options import LoadOptions, ModelInfo, Progress, SamplingOptions
 from local_runtime.paths import cache_folder, model_folder
+from local_runtime.process_memory import give_back_freed_memory
 from local_runtime.quantization import GROUP_SIZE, Quantization
 from local_runtime.target import ResolvedTarget, cuda_compiler_found, cuda_devices, parse_target_request
 from local_runtime.tokenizer import ChatTokenizer
@@ -109,6 +110,7 @@ def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
     specs = model_weight_specs(config)
     checkpoint.require(specs)
     tokenizer = ChatTokenizer.from_folder(folder, config.vocab_size)
+    give_back_freed_memory()  # before the memory that is left is looked at
     recommended = recommended_sampling(folder)
     parameters = checkpoint.parameter_count(specs)
     quant = options.quant if options.quant != "auto" else _recommended_quant(parameters, specs)

@@ -14,7 +14,7 @@ _DOUBT = 0.995
 """What an estimate is multiplied by whenever it rules a chunk out: one odd measurement is tried again after some hundred steps."""
 
 _CHUNK_SHARE = 0.75
-"""What a chunk may add to a decode step, in mean decode steps, where no more prompts arrive than answers run. The time between their
+"""What a chunk may add to a decode step, in mean decode steps, while one prompt arrives. The time between the others'
 tokens shall at most double, as people feel it: against the usual step, which is shorter than the mean of all."""
 
 
@@ -43,23 +43,22 @@ class Pace:
         """Note how long a decode step took that computed a chunk as well."""
         self._riding.note(tokens, took_s)
 
-    def chunk_tokens(self, arriving: int = 1, running: int = 1) -> int:
+    def chunk_tokens(self, arriving: int = 1) -> int:
         """The largest chunk that may come between two decode steps, as far as anybody knows.
 
         Args:
-            arriving: Prompts that are being prefilled, or are next. Where these are more than the answers that run, chunks may take
-                longer: who waits for a first token counts as much as who waits for the next.
-            running: Answers that run.
+            arriving: Prompts that are being prefilled, or are next. A chunk may take as many times longer: a burst of prompts
+                that were read bit by bit would keep everybody slow for longer than it saves.
         """
         if self.decode_s is None:
             return self._most_tokens
-        return self._alone.largest_within(self.decode_s * _more_decodes(arriving, running), self.decode_s)
+        return self._alone.largest_within(self.decode_s * _CHUNK_SHARE * arriving, self.decode_s)
 
-    def riding_tokens(self, arriving: int = 1, running: int = 1) -> int:
+    def riding_tokens(self, arriving: int = 1) -> int:
         """The largest chunk that may ride in a decode step; see :meth:`chunk_tokens`."""
         if self.decode_s is None:
             return LEAST_CHUNK_TOKENS
-        return self._riding.largest_within(self.decode_s * (1 + _more_decodes(arriving, running)), self.decode_s)
+        return self._riding.largest_within(self.decode_s * (1 + _CHUNK_SHARE * arriving), self.decode_s)
 
 
 class _ChunkTimes:
@@ -115,10 +114,6 @@ class _ChunkTimes:
             return decode_s
         (lower_size, lower_s), (upper_size, upper_s) = points[upper - 1 : upper + 1]
         return lower_s + (upper_s - lower_s) * (tokens - lower_size) / (upper_size - lower_size)
-
-
-def _more_decodes(arriving: int, running: int) -> float:
-    return _CHUNK_SHARE * max(1.0, arriving / running)
 
 
 def _mean(known_s: float, took_s: float) -> float:

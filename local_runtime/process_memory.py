@@ -1,12 +1,14 @@
-"""How much memory this process has in use."""
+"""How much memory this process has in use, and the return of what it no longer needs."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from pathlib import Path
 
 import psutil
 
-__all__ = ["peak_rss_mib", "rss_mib"]
+__all__ = ["give_back_freed_memory", "peak_rss_mib", "rss_mib"]
 
 _MIB = 1024 * 1024
 
@@ -33,3 +35,15 @@ def peak_rss_mib() -> float:
     import resource  # POSIX only
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _MIB
+
+
+def give_back_freed_memory() -> None:
+    """Return to the system what was freed but stays with this process's allocator, where the C library has a call for that (glibc).
+
+    Reading a tokenizer of 150,000 tokens leaves more than 50 MiB behind, in pieces that no tensor fits into.
+    """
+    if sys.platform != "linux":
+        return
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+    if trim is not None:
+        trim(ctypes.c_size_t(0))

@@ -3,7 +3,7 @@
 A step is either one chunk of one prompt (prefill) or one token for every running sequence (decode). While both have work, a chunk
 rides in the same step as a decode (Agrawal et al., 2024, "Sarathi-Serve"), which reads the weights once for both; where it cannot,
 the two alternate. Such a chunk is no larger than what doubles the time of a decode (:mod:`local_runtime.pace`): while a long prompt
-arrives, answers go on at half their speed at least. Where more prompts arrive than answers run, chunks are larger in proportion.
+arrives, answers go on at half their speed at least. Where several arrive, chunks are larger in proportion.
 
 A sequence is admitted when its whole future fits: the pages for its prompt and all its ``max_tokens`` are reserved
 before its first chunk, so it cannot run out of pages; those that it shares with others count once
@@ -424,12 +424,12 @@ class Scheduler:
             self._chunks_in_a_row += 1
             batch = self._next_batch()
             room = self.prefill_chunk_tokens - len(batch)
-            most_tokens = min(room, self.pace.riding_tokens(len(self._prefilling), len(self._running)))
+            most_tokens = min(room, self.pace.riding_tokens(len(self._prefilling)))
             return self._decode(batch, self._chunk(sequence, most_tokens))
         if self._last_was_prefill:
             return None
         self._last_was_prefill = True
-        return self._chunk(sequence, self.pace.chunk_tokens(len(self._prefilling), len(self._running)))
+        return self._chunk(sequence, self.pace.chunk_tokens(len(self._prefilling)))
 
     def _chunk(self, sequence: Sequence, most_tokens: int) -> PrefillStep:
         if sequence.chunk_tokens is not None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import codecs
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from hybridllm.errors import RemoteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["EventReader", "ServerEvent"]
 
@@ -42,27 +45,28 @@ class EventReader:
         self._name = ""
         self._data: list[str] = []
 
-    def feed(self, piece: bytes) -> list[ServerEvent]:
+    def feed(self, piece: bytes) -> Iterator[ServerEvent]:
         """The events that end in a piece.
 
         Raises:
-            RemoteError: The bytes are not UTF-8, or a line has no end.
+            RemoteError: The bytes are not UTF-8, or a line has no end; after the events before that.
         """
+        whole = True
         try:
             text = self._decoder.decode(piece)
-        except UnicodeDecodeError:
-            raise RemoteError("The remote's answer is not UTF-8.") from None
+        except UnicodeDecodeError as error:
+            text, whole = bytes(error.object[: error.start]).decode(), False
         if self._at_start and text:
             text = text.removeprefix("\ufeff")
             self._at_start = False
-        found: list[ServerEvent] = []
         for line in self._lines(text):
             if line.startswith("data:"):
                 self._data.append(line[6:] if line[5:6] == " " else line[5:])
             elif not line:
                 if self._data:
-                    found.append(ServerEvent(self._name or "message", "\n".join(self._data)))
-                    self._data = []
+                    event = ServerEvent(self._name or "message", "\n".join(self._data))
+                    self._name, self._data = "", []
+                    yield event
                 self._name = ""
             else:
                 key, _, value = line.partition(":")
@@ -70,7 +74,10 @@ class EventReader:
                     self._data.append("")
                 elif key == "event":
                     self._name = value.removeprefix(" ")
-        return found
+        if not whole:
+            raise RemoteError("The remote's answer is not UTF-8.")
+        if self._begun_characters > _MAX_LINE_CHARACTERS:
+            raise RemoteError("The remote's answer has a line without an end.")
 
     def _lines(self, text: str) -> list[str]:
         """The lines that end in a text, with CR, LF or both."""
@@ -90,6 +97,4 @@ class EventReader:
         if rest:
             self._begun.append(rest)
             self._begun_characters += len(rest)
-            if self._begun_characters > _MAX_LINE_CHARACTERS:
-                raise RemoteError("The remote's answer has a line without an end.")
         return lines

@@ -8,7 +8,7 @@ import pytest
 from hybridllm import __version__
 from tests.cli.programs import Program, run_process
 
-HEAVY = ("tvm", "numpy", "httpx", "prompt_toolkit", "rich.console", "tokenizers", "yaml", "psutil")
+HEAVY = ("tvm", "numpy", "httpcore", "prompt_toolkit", "rich.console", "tokenizers", "yaml", "psutil")
 
 
 def test_version():

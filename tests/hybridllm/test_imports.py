@@ -167,7 +167,7 @@ def in_a_fresh_interpreter(program):
     return done.stdout.split()
 
 
-HEAVY = ("tvm", "tvm_ffi", "numpy", "torch", "tokenizers", "httpx", "pydantic", "yaml", "psutil", "tenacity", "rich")
+HEAVY = ("tvm", "tvm_ffi", "numpy", "torch", "tokenizers", "httpcore", "pydantic", "yaml", "psutil", "tenacity", "rich")
 
 
 def test_importing_the_package_loads_next_to_nothing():
@@ -182,5 +182,5 @@ def test_a_client_on_the_device_loads_neither_the_engine_nor_the_network(use):
         "import sys\nfrom hybridllm import HybridClient\nfrom hybridllm.testing import ScriptedBackend\n"
         f"with HybridClient(local=ScriptedBackend(['x'])) as client:\n    {use or 'pass'}\nprint(*sys.modules)"
     )
-    assert not {"tvm", "tvm_ffi", "numpy", "torch", "tokenizers", "httpx", "tenacity", "rich"} & set(loaded)
+    assert not {"tvm", "tvm_ffi", "numpy", "torch", "tokenizers", "httpcore", "tenacity", "rich"} & set(loaded)
     assert "hybridllm.egress" not in loaded

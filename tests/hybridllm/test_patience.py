@@ -125,3 +125,29 @@ def test_calls_of_tools_pay_for_their_time():
     one = Try(whole=True).at(0, "sent").at(1, ContentDelta(tool_calls=[ToolCallDelta(0, "a", "hours", "{}" * 50)]))
     assert one.ends == (6.0, Wait.PIECE)
     assert one.at(5, ContentDelta(tool_calls=[ToolCallDelta(0, arguments="x")])).ends == (10.0, Wait.PIECE)
+
+
+def test_what_a_reader_takes_for_himself_is_not_the_remotes_time():
+    one = Try().at(0, "sent").at(1, TEXT)
+    one.patience.pause()
+    one.at(100).patience.resume()
+    assert one.ends == (105.0, Wait.PIECE)
+    assert one.at(104).patience.resume() is None  # he did not go away again
+    assert one.ends == (105.0, Wait.PIECE)
+
+
+def test_nor_does_it_shorten_the_wait_for_the_end_or_for_thoughts():
+    one = Try().at(0, "sent").at(9, Sign.THOUGHT)
+    one.patience.pause()
+    one.at(99).patience.resume()
+    assert one.ends == (104.0, Wait.THOUGHT)
+    one.at(100, TEXT, "end")
+    one.patience.pause()
+    one.at(200).patience.resume()
+    assert one.ends == (201.0, Wait.END)
+
+
+def test_what_is_left_of_a_body_is_hardly_waited_for():
+    one = Try().at(0, "sent").at(1, TEXT).at(2, "end")
+    one.patience.note_read()
+    assert one.ends == (2.05, Wait.END)

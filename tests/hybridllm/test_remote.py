@@ -4,7 +4,9 @@ import asyncio
 import gzip
 import json
 import logging
+import threading
 import time
+from contextlib import aclosing
 from functools import partial
 
 import pytest
@@ -577,6 +579,30 @@ def asked(serve):
             return answered
 
     return ask
+
+
+def test_a_reader_who_takes_his_time_is_not_taken_for_a_silent_remote(serve):
+    back = threading.Event()
+
+    def behave(exchange):
+        exchange.head()
+        exchange.send(chunk("One"))
+        back.wait(60)
+        exchange.send(chunk(" two") + END)
+
+    async def read(asker):
+        events = []
+        async with aclosing(asker.backend.stream(asker.call())) as coming:
+            async for event in coming:
+                events.append(event)
+                await asyncio.sleep(1.2)  # longer than the remote may be silent
+                back.set()
+        return events
+
+    with Asker(serve(behave), limits=Limits(5.0, 5.0, 1.0), retries=Retries(most=0)) as asker:
+        *pieces, end = asker.runner.run(read(asker))
+    assert "".join(piece.text for piece in pieces) == "One two"
+    assert end.reason == "stop"
 
 
 def test_a_first_token_that_is_late_but_in_time(asked):

@@ -267,3 +267,10 @@ def test_server_sent_events(step, end):
 def test_events_that_are_not_utf_8():
     with pytest.raises(RemoteError, match="not UTF-8"):
         events_of(b"data: \xff\n\n", 3)
+
+
+def test_what_stands_before_broken_bytes_is_given_out():
+    coming = EventReader().feed(b"data: a\n\ndata: \xc3\xbc\n\ndata: b\xff\n\n")
+    assert [next(coming).data for _ in range(2)] == ["a", "ü"]
+    with pytest.raises(RemoteError, match="not UTF-8"):
+        next(coming)

@@ -1,5 +1,6 @@
 """Streams as they come: keep-alives, the route, errors in the middle, handovers, and clients that go away."""
 
+import asyncio
 import contextlib
 import http.client
 import json
@@ -9,15 +10,22 @@ import openai
 import pytest
 from openai import OpenAI
 
-from hybridllm import Remote, load_policy
+from hybridllm import AsyncHybridClient, Remote, load_policy
 from hybridllm.errors import EngineError
+from hybridllm.server import create_app
 from hybridllm.testing import ScriptedBackend, ScriptedReply
-from tests.hybridllm.loopback import LoopbackServer, chunk, stream
+from tests.hybridllm.loopback import LoopbackServer, chunk, stream, whole_stream
 from tests.server.live_server import HELD, QUESTION, LiveServer, until
 
 WORDS = ["The", " café", " opens", " at", " nine", " 🙂", " every", " day."]
 WHOLE = "".join(WORDS)
 PUBLIC = {"X-Hybridllm-Privacy": "public"}
+BODY = {"messages": QUESTION, "stream": True, "metadata": {"privacy": "public"}}
+SCOPE = {
+    "type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "path": "/v1/chat/completions",
+    "raw_path": b"/v1/chat/completions", "query_string": b"", "root_path": "", "server": ("127.0.0.1", 8080),
+    "client": ("127.0.0.1", 1), "headers": [(b"host", b"127.0.0.1:8080"), (b"content-type", b"application/json")],
+}  # fmt: skip
 
 
 def asked(server, **fields):
@@ -221,3 +229,34 @@ def test_many_streams_at_the_same_time_keep_apart():
                 text = "".join(event["choices"][0]["delta"].get("content", "") for event in events)
                 assert text == f"For {name} alone."
         assert len(server.backend.requests) == 32
+
+
+def test_pieces_that_came_together_go_out_together():
+    """Over one remote that sends all of its pieces at once; what is counted is how often the server sends something."""
+    sent = []
+
+    async def ask(remote_url):
+        asked = iter([{"type": "http.request", "body": json.dumps(BODY).encode(), "more_body": False}])
+
+        async def receive():
+            message = next(asked, None)
+            if message is None:
+                await asyncio.sleep(60)
+            return message
+
+        async def send(message):
+            sent.append(message)
+
+        remote = Remote(base_url=remote_url, model="m")
+        async with AsyncHybridClient(remote=remote, local=ScriptedBackend(["no"]), policy="cloud-assist") as client:
+            await create_app(client)(SCOPE, receive, send)
+
+    with LoopbackServer(stream(whole_stream(*WORDS))) as server:
+        asyncio.run(ask(server.base_url))
+    start, *bodies = sent
+    assert start["status"] == 200
+    events = b"".join(body["body"] for body in bodies).split(b"\n\n")
+    pieces = [json.loads(event.removeprefix(b"data: ")) for event in events[:-2]]
+    assert "".join(piece["choices"][0]["delta"].get("content", "") for piece in pieces) == WHOLE
+    assert len(pieces) == len(WORDS) + 1
+    assert len(bodies) < len(WORDS)
