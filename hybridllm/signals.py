@@ -6,6 +6,7 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from hybridllm.capabilities import TOOLS
 from hybridllm.latency import DeviceLatency, Latency
 from hybridllm.memory import accelerator_headroom_mib, system_headroom_mib
 from hybridllm.program_facts import MeasuredByProgram, ProgramFacts
@@ -162,12 +163,15 @@ class Signals:
 
 def estimated_tokens(request: ChatRequest) -> int:
     """A rough length of the prompt in tokens: four characters of ASCII, or one of anything else, for each."""
-    count = 0
-    for message in request.messages:
-        text = message.text
-        plain = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
-        count += 4 + plain // 4 + len(text) - plain
+    count = 4 * len(request.messages) + sum(_tokens_in(message.text) for message in request.messages)
+    if TOOLS in request.capabilities:
+        count += sum(_tokens_in(text) for path, text in request.texts() if "tool" in path)
     return count
+
+
+def _tokens_in(text: str) -> int:
+    plain = len(text) if text.isascii() else len(text.encode("ascii", "ignore"))
+    return plain // 4 + len(text) - plain
 
 
 def _meets(deadline_s: float | None, expected_s: float | None) -> bool | None:

@@ -126,7 +126,7 @@ class ToolCallDelta:
     """
 
     index: int
-    id: str = ""
+    id: str = field(default="", metadata=CONTENT)
     name: str = field(default="", metadata=CONTENT)
     arguments: str = field(default="", metadata=CONTENT)
 

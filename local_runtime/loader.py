@@ -22,7 +22,6 @@ from local_runtime.checkpoint import Checkpoint
 from local_runtime.child_process import python_command, python_environment
 from local_runtime.errors import (
     CompileError,
-    InvalidRequestError,
     LocalRuntimeError,
     OutOfMemoryError,
     TargetError,
@@ -31,30 +30,23 @@ from local_runtime.errors import (
 from local_runtime.generation_config import recommended_sampling
 from local_runtime.memory import Headroom, accelerator_headroom_mib, system_headroom_mib
 from local_runtime.memory_plan import MemoryPlan, predict_needs, require_host_room, require_room_to_build
+from local_runtime.model_plan import context_to_serve, converted_bytes, recommended_quant
 from local_runtime.models.registry import model_weight_specs
 from local_runtime.options import LoadOptions, ModelInfo, Progress, SamplingOptions
 from local_runtime.paths import cache_folder, model_folder
 from local_runtime.process_memory import give_back_freed_memory
-from local_runtime.quantization import GROUP_SIZE, Quantization
 from local_runtime.target import ResolvedTarget, cuda_compiler_found, cuda_devices, parse_target_request
 from local_runtime.tokenizer import ChatTokenizer
-from local_runtime.weights import plan as plan_weights
 
 if TYPE_CHECKING:
     from local_runtime.models.config import ModelConfig
-    from local_runtime.models.spec import WeightSpec
+    from local_runtime.quantization import Quantization
     from local_runtime.runner import TvmRunner
     from local_runtime.target import DeviceKind
 
 __all__ = ["LoadedModel", "load"]
 
 ProgressCallback = Callable[[Progress], None]
-
-_AUTO_F16_LIMIT_PARAMETERS = 100_000_000
-"""``quant="auto"``: up to this size a model stays in float16, where 4 bits would cost quality and save nothing to speak of."""
-
-_DEFAULT_CONTEXT_LIMIT_TOKENS = 8192
-"""Context that is served when nobody says: the model's own, but no more than this, for its cache is memory."""
 
 _MIB = 1 << 20
 _BUILD_RESERVE_BYTES = 16 * _MIB
@@ -113,9 +105,9 @@ def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
     give_back_freed_memory()  # before the memory that is left is looked at
     recommended = recommended_sampling(folder)
     parameters = checkpoint.parameter_count(specs)
-    quant = options.quant if options.quant != "auto" else _recommended_quant(parameters, specs)
+    quant = options.quant if options.quant != "auto" else recommended_quant(parameters, specs)
     kind, index = _device_of(options.target)
-    weights_bytes = _weights_bytes(specs, quant, kind)
+    weights_bytes = converted_bytes(specs, quant, kind)
 
     def plan() -> MemoryPlan:
         return _plan_memory(options, config, kind, index, quant, weights_bytes)
@@ -131,7 +123,7 @@ def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
         prepared = _build_in_own_process(request, checkpoint, on_progress)
 
     memory = plan()
-    cut = memory.said(_context_tokens(options.context_tokens, config.context_tokens))
+    cut = memory.said(context_to_serve(options.context_tokens, config.context_tokens))
     on_progress(Progress("load", None, cut or "weights"))
     from local_runtime.runner import TvmRunner
     from local_runtime.weights import WeightsManifest, open_weights
@@ -215,22 +207,6 @@ def _first_line(error: Exception) -> str:
     return lines[0].rstrip(".") if lines else type(error).__name__
 
 
-def _context_tokens(requested: int | None, available: int) -> int:
-    if requested is None:
-        return min(available, _DEFAULT_CONTEXT_LIMIT_TOKENS)
-    if requested > available:
-        raise InvalidRequestError(
-            f"context_tokens is {requested}, but the model's context is {available} tokens.",
-            f"Ask for at most {available}.",
-        )
-    return requested
-
-
-def _recommended_quant(parameters: int, specs: list[WeightSpec]) -> Quantization:
-    whole_groups = all(spec.shape[1] % GROUP_SIZE == 0 for spec in specs if spec.kind != "vector")
-    return "q4" if parameters > _AUTO_F16_LIMIT_PARAMETERS and whole_groups else "f16"
-
-
 def _default_threads() -> int:
     process = psutil.Process()
     allowed = len(process.cpu_affinity()) if hasattr(process, "cpu_affinity") else (psutil.cpu_count() or 1)
@@ -245,12 +221,6 @@ def _device_of(requested: str) -> tuple[DeviceKind, int]:
     return ("metal" if kind == "metal" else "cpu"), index
 
 
-def _weights_bytes(specs: list[WeightSpec], quant: Quantization, kind: DeviceKind) -> int:
-    """How large the converted weights will be, which is known before they are converted."""
-    last = plan_weights(specs, quant, "cpu-tiled" if kind == "cpu" else "row-major")[-1]
-    return last.offset + last.nbytes
-
-
 def _plan_memory(
     options: LoadOptions, config: ModelConfig, kind: DeviceKind, index: int, quant: Quantization, weights_bytes: int
 ) -> MemoryPlan:
@@ -260,7 +230,7 @@ def _plan_memory(
         InvalidRequestError: A longer context is asked for than the model has.
         OutOfMemoryError: It doesn't fit.
     """
-    context_tokens = _context_tokens(options.context_tokens, config.context_tokens)
+    context_tokens = context_to_serve(options.context_tokens, config.context_tokens)
     needs = predict_needs(
         config,
         target_kind=kind,

@@ -22,6 +22,8 @@ __all__ = [
     "SPARE_MIB",
     "MemoryNeeds",
     "MemoryPlan",
+    "build_bound_bytes",
+    "logits_rows",
     "predict_needs",
     "require_host_room",
     "require_room_for_libraries",
@@ -50,6 +52,10 @@ _BUILD_MIB = {"cpu": 232, "cuda": 800, "metal": 300}
 """What a build process needs so that it neither is killed nor crawls: on a CPU 130 MiB of its own, hardly more for a larger model, and
 of the compiler's 165 MiB of mapped code the 100 that are in use at a time; for CUDA 440 MiB of its own beside 600 of mapped code."""
 
+_BUILD_PEAK_MIB = {"cpu": 336, "cuda": 1100, "metal": 480}
+"""The most that a build process has resident, all of the compiler's mapped code included, of which a system that is short of memory drops
+a part: on a CPU 290 MiB, whatever the model. Metal's is an estimate."""
+
 _CARD_MIB = 704
 """What a CUDA context, the kernels, and the cache's buffer for indices (128 MiB) take of a card's memory beside the tensors: 690 MiB
 on an H100."""
@@ -57,8 +63,8 @@ on an H100."""
 _CACHE_SHARE = 0.5
 """Beyond one whole context, the cache takes at most this part of what is left: the rest of the machine wants to live too."""
 
-_LOGITS_COPIES = 3
-"""The program's buffer, its result, and the copy that sampling works on."""
+_STEP_BYTES = 1 * _MIB
+"""What the first steps take whatever the model: the threads' stacks, the cache's tables, and the kernels' scratch memory."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ class MemoryNeeds:
     Attributes:
         runtime_bytes: Code and objects of the process that are not there yet.
         weights_bytes: Converted weights.
-        workspace_bytes: Activations of one chunk of a prompt, the cache's own buffers, and the logits of a decode.
+        workspace_bytes: Activations of one chunk of a prompt, the cache's own buffers, and logits.
         token_bytes: Keys and values of one token in all layers.
     """
 
@@ -191,8 +197,7 @@ def predict_needs(
 ) -> MemoryNeeds:
     """What a model takes where its weights and its cache live: this machine's memory, or a card's.
 
-    The workspace is the sum of the buffers that are alive at some time in one block (residual stream, norm, fused projections,
-    attention, feed-forward) for a whole chunk, without what reuse of buffers saves, and the logits.
+    What is given here is what is expected; what is kept in reserve beside it is :data:`SPARE_MIB`.
 
     Args:
         config: The model's shape.
@@ -203,17 +208,38 @@ def predict_needs(
         max_sequences: Sequences that are decoded at a time.
     """
     element_bytes = 4 if target_kind == "cpu" or quant == "f32" else 2
-    chunk_tokens = min(CHUNK_TOKENS, max(context_tokens, max_sequences))
-    heads = 2 * config.num_heads + 2 * config.num_kv_heads
-    attention_width = heads * config.head_dim
-    activations = 3 * config.hidden_size + attention_width + 3 * config.intermediate_size
-    logits_bytes = _LOGITS_COPIES * max_sequences * config.vocab_size * 4
+    # A processor's memory is taken when it is written to, a card's as the program asks for it: for the longest chunk.
+    chunk_tokens = min(CHUNK_TOKENS, max(context_tokens, max_sequences)) if target_kind == "cpu" else CHUNK_TOKENS
     return MemoryNeeds(
         runtime_bytes=(_CARD_MIB if target_kind == "cuda" else _RUNTIME_MIB[target_kind]) * _MIB,
         weights_bytes=weights_bytes,
-        workspace_bytes=chunk_tokens * (activations + attention_width) * element_bytes + logits_bytes,
+        workspace_bytes=chunk_tokens * _activations(config) * element_bytes
+        + logits_rows(max_sequences) * config.vocab_size * 4
+        + _STEP_BYTES,
         token_bytes=2 * config.num_layers * config.num_kv_heads * config.head_dim * element_bytes,
     )
+
+
+def _activations(config: ModelConfig) -> int:
+    """Values that a step holds for each of its tokens.
+
+    TVM plans three buffers for all of a model's blocks: one becomes as large as the widest value (gate and up), and two as the
+    second widest (the feed-forward's product; queries, keys and values). The cache has its own for queries, keys and values after
+    rotation, and for the attention over earlier tokens.
+    """
+    attention_width = config.num_heads * config.head_dim
+    qkv_width = attention_width + 2 * config.num_kv_heads * config.head_dim
+    widest, second = sorted((2 * config.intermediate_size, config.intermediate_size, qkv_width), reverse=True)[:2]
+    return widest + 2 * max(second, config.hidden_size) + qkv_width + attention_width
+
+
+def logits_rows(max_sequences: int) -> int:
+    """Rows of logits that come to be held at the same time.
+
+    TVM keeps one buffer for each number of rows that ever was asked for, and all of them from 1 to ``max_sequences`` are; a step's
+    logits are copied once, each answer has a copy to draw from, and drawing makes two more for a moment.
+    """
+    return max_sequences * (max_sequences + 1) // 2 + 2 * max_sequences + 2
 
 
 def require_room_for_libraries(headroom_mib: float) -> None:
@@ -242,6 +268,11 @@ def require_host_room(target_kind: str, headroom_mib: float) -> None:
             f"but {max(0.0, headroom_mib):.0f} MiB can be taken.",
             "Close other programs, raise the memory limit, or use --target cpu.",
         )
+
+
+def build_bound_bytes(target_kind: str) -> int:
+    """The most that a process that converts and compiles has resident. It gets along with less: see :func:`require_room_to_build`."""
+    return _BUILD_PEAK_MIB[target_kind] * _MIB
 
 
 def require_room_to_build(target_kind: str, headroom_mib: float) -> None:

@@ -302,8 +302,8 @@ class GenerateRequest:
     answer_begun_ids: list[int] | None = field(default=None, metadata=CONTENT)
     conversation: str = field(default="", metadata=CONTENT)
     min_tokens: int = 0
-    stop_token_ids: tuple[int, ...] = ()
-    logit_bias: dict[str, float] = field(default_factory=dict)
+    stop_token_ids: tuple[int, ...] = field(default=(), metadata=CONTENT)
+    logit_bias: dict[str, float] = field(default_factory=dict, metadata=CONTENT)
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     grammar: Grammar | None = field(default=None, metadata=CONTENT)

@@ -1,16 +1,17 @@
-"""``hybridllm models``: which models come with the package, which are compiled, and what a folder holds."""
+"""``hybridllm models``: which models come with the package, which are compiled, what a folder holds, and what memory it would take."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from hybridllm.cli import options  # noqa: TC001 - typer reads the annotations at run time
 from hybridllm.cli.app import app, command
+from hybridllm.cli.exit_codes import ExitCode
 from hybridllm.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _HELP = """List models, or look into one.
 Examples:
   hybridllm models
   hybridllm models show kiosk-assistant
+  hybridllm models plan ~/models/Llama-3.2-1B-Instruct
 """
 
 _group = typer.Typer(no_args_is_help=False, invoke_without_command=True, rich_markup_mode=None, help=_HELP)
@@ -162,6 +164,62 @@ def show_model(
     }
     for name, value in rows.items():
         terminal.line(f"{name + ':':<14}{value}")
+
+
+@command(_group, "plan", "Say what memory a model would take here.")
+def plan_model(
+    model: Annotated[str, typer.Argument(metavar="FOLDER|NAME", help="A checkpoint folder or a bundled model's name.")],
+    quant: options.Quant = None,
+    target: options.Target = None,
+    context_tokens: options.ContextTokens = None,
+    max_sequences: Annotated[
+        int, typer.Option(min=1, max=64, metavar="N", help="Answers at a time that get a whole context each.")
+    ] = 4,
+    memory_mib: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="MIB", help="The most that weights, cache and workspace may take together."),
+    ] = None,
+    free_mib: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="MIB", help="Plan for a machine, or a card, with so much to take. [default: this one]"
+        ),
+    ] = None,
+    as_json: _AsJson = False,
+    plain: options.Plain = False,
+) -> None:
+    """Say what memory a model would take: for each weight format and a spread of contexts, or for those that are named.
+
+    Weights, keys and values of a token and of a full cache, workspace, the engine's process once it is loaded and at its highest. It
+    reads config.json and the headers of the weights, if there are any; nothing is loaded. A context that is named is not cut.
+
+    Ends with 0 if there is a way to load the model, and with 5 if there is none.
+
+    \b
+    Examples:
+      hybridllm models plan kiosk-assistant
+      hybridllm models plan ~/models/Qwen2.5-0.5B-Instruct --quant q4 --context-tokens 8192
+      hybridllm models plan ~/models/Llama-3.2-1B-Instruct --free-mib 2048 --json
+    """
+    from hybridllm.cli import plan_report
+    from local_runtime.paths import model_folder
+
+    terminal = Terminal(plain=plain)
+    plan = plan_report.plan_model(
+        model_folder(model),
+        target=target or "auto",
+        quant=cast("Literal['auto', 'q4', 'f16', 'f32'] | None", quant),
+        context_tokens=context_tokens,
+        max_sequences=max_sequences,
+        memory_mib=memory_mib,
+        free_mib=free_mib,
+    )
+    if as_json:
+        terminal.line(json.dumps(plan_report.plan_record(plan)))
+    else:
+        plan_report.show_plan(plan, terminal)
+    if not plan.any_fits:
+        raise typer.Exit(ExitCode.CANNOT_SERVE)
 
 
 def summarize(folder: Path) -> ModelSummary:

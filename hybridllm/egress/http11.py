@@ -1,18 +1,21 @@
 """One connection straight to a remote, speaking HTTP/1.1 with h11, for httpcore's pool.
 
 httpcore's own gives an answer's body out chunk by chunk, each through three generators. This one gives out at once what came at
-once. Connections through a proxy are httpcore's.
+once, and takes the plain chunks among it apart itself. Connections through a proxy are httpcore's.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from enum import Enum
 from typing import TYPE_CHECKING, cast
 
 import h11
 import httpcore
+
+from hybridllm.egress.chunked import PlainChunks
 
 if TYPE_CHECKING:
     import ssl
@@ -22,6 +25,8 @@ __all__ = ["DirectConnection"]
 
 _READ_BYTES = 64 * 1024
 _LONGEST_HEAD_BYTES = 100 * 1024
+_BLANK_LINE = re.compile(rb"\n\r?\n")  # as h11 has it: it takes line ends without CR too
+_LONGEST_BLANK_LINE = 2  # of which the last byte is still to come
 
 
 class _State(Enum):
@@ -56,6 +61,9 @@ class DirectConnection(httpcore.AsyncConnectionInterface):
         self._stream: httpcore.AsyncNetworkStream | None = None
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_LONGEST_HEAD_BYTES)
         self._body_is_whole = False
+        self._chunks: PlainChunks | None = None
+        self._unread = b""
+        self._head_tail = b""  # the last bytes that h11 got of a head
         self._idle_until_s = 0.0
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
@@ -67,6 +75,7 @@ class DirectConnection(httpcore.AsyncConnectionInterface):
         if self._state not in (_State.NEW, _State.IDLE):
             raise httpcore.ConnectionNotAvailable
         self._state, self._body_is_whole = _State.ACTIVE, False
+        self._chunks, self._unread, self._head_tail = None, b"", b""
         timeouts = request.extensions["timeout"]
         try:
             if self._stream is None:
@@ -85,6 +94,10 @@ class DirectConnection(httpcore.AsyncConnectionInterface):
     async def read_body(self, timeout_s: float) -> bytes:
         """What has come of the body, at least one byte; nothing at its end."""
         assert self._stream is not None
+        if self._chunks is not None:
+            content = await self._read_chunks(self._chunks, self._stream, timeout_s)
+            if content:
+                return content
         came: list[bytes] = []
         while not self._body_is_whole:
             try:
@@ -103,11 +116,24 @@ class DirectConnection(httpcore.AsyncConnectionInterface):
                 self._http.receive_data(await self._stream.read(_READ_BYTES, timeout_s))
         return b"".join(came)
 
+    async def _read_chunks(self, chunks: PlainChunks, stream: httpcore.AsyncNetworkStream, timeout_s: float) -> bytes:
+        """The content of the chunks that have come, as long as they are plain; nothing where h11 has to go on."""
+        while not chunks.broken:
+            data, self._unread = self._unread or await stream.read(_READ_BYTES, timeout_s), b""
+            content = chunks.take(data)
+            if chunks.over or not data:
+                self._chunks = None
+                self._http.receive_data(chunks.over)  # to h11 the body begins here; without anything it was cut
+            if content or self._chunks is None:
+                return content
+        raise httpcore.RemoteProtocolError
+
     async def end_response(self) -> None:
         """The answer was read, or nobody wants the rest: then the connection cannot be used again."""
         if self._state is not _State.ACTIVE:
             return
-        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+        done = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
+        if done and not self._http.trailing_data[0]:
             self._http.start_next_cycle()
             self._state = _State.IDLE
             self._idle_until_s = time.monotonic() + self._idle_s
@@ -171,11 +197,30 @@ class DirectConnection(httpcore.AsyncConnectionInterface):
             except h11.RemoteProtocolError as error:
                 raise httpcore.RemoteProtocolError from error
             if isinstance(event, h11.Response):
+                self._begin_body(event)
                 return event
             if event is h11.NEED_DATA:
-                self._http.receive_data(await stream.read(_READ_BYTES, timeout_s))
+                await self._read_head(stream, timeout_s)
             elif not isinstance(event, h11.InformationalResponse):
                 raise httpcore.RemoteProtocolError
+
+    async def _read_head(self, stream: httpcore.AsyncNetworkStream, timeout_s: float) -> None:
+        """Give h11 what came up to the end of a head, and keep what follows."""
+        data = self._unread or await stream.read(_READ_BYTES, timeout_s)
+        self._head_tail, tail = (self._head_tail + data)[-_LONGEST_BLANK_LINE:], self._head_tail
+        blank = _BLANK_LINE.search(tail + data)
+        end = len(data) if blank is None else blank.end() - len(tail)
+        if blank is not None:
+            self._head_tail = b""
+        self._unread = data[end:]
+        self._http.receive_data(data[:end])
+
+    def _begin_body(self, head: h11.Response) -> None:
+        plain = head.status_code == 200 and (b"transfer-encoding", b"chunked") in list(head.headers)
+        self._chunks = PlainChunks() if plain else None
+        if not plain and self._unread:
+            self._http.receive_data(self._unread)
+            self._unread = b""
 
 
 class _Body:

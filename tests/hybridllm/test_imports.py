@@ -26,6 +26,7 @@ NETWORK_CALLS = {
 # Of the package that may reach a network, what each module needs for it, and nothing else.
 EGRESS = {
     "__init__.py": (set(), set()),
+    "chunked.py": (set(), set()),
     "credentials.py": (set(), set()),
     "destination.py": ({"socket"}, {"getaddrinfo"}),
     "exchange.py": (set(), set()),

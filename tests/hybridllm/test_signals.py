@@ -108,6 +108,12 @@ def test_facts_come_from_what_was_read():
     assert (facts.local_meets_deadline, facts.remote_meets_deadline) == (False, True)
 
 
+def test_tools_count_as_a_part_of_the_prompt():
+    tool = {"type": "function", "function": {"name": "look", "description": "Looks up. " * 100}}
+    plain, with_tools = labelled().request, labelled(tools=[tool]).request
+    assert estimated_tokens(with_tools) >= estimated_tokens(plain) + 250
+
+
 def test_the_devices_first_token_is_this_requests_own():
     waiting_s = [None]
 

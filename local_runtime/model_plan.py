@@ -1,0 +1,241 @@
+"""What loading a model would come to on this machine, from its ``config.json`` alone: for each weight format and context length.
+
+Nothing is loaded and no weights are read. The same functions choose the context and the weight format when a model is loaded
+(:mod:`local_runtime.loader`), and the same plan cuts its cache or refuses it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from local_runtime.errors import InvalidRequestError, OutOfMemoryError, UnsupportedModelError
+from local_runtime.memory_forecast import forecast
+from local_runtime.memory_plan import predict_needs, require_host_room
+from local_runtime.models.registry import model_weight_specs
+from local_runtime.paths import kind_of
+from local_runtime.quantization import GROUP_SIZE, QUANTIZATIONS
+from local_runtime.weights import plan as plan_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from local_runtime.memory_forecast import MemoryForecast
+    from local_runtime.memory_plan import MemoryNeeds
+    from local_runtime.models.config import ModelConfig
+    from local_runtime.models.spec import WeightSpec
+    from local_runtime.quantization import Quantization
+    from local_runtime.target import DeviceKind
+
+__all__ = [
+    "DEFAULT_CONTEXT_LIMIT_TOKENS",
+    "Case",
+    "Machine",
+    "context_spread",
+    "context_to_serve",
+    "converted_bytes",
+    "parameters_of",
+    "plan_cases",
+    "recommended_quant",
+]
+
+Verdict = Literal["fits", "cut", "too large", "unsupported"]
+
+DEFAULT_CONTEXT_LIMIT_TOKENS = 8192
+"""Context that is served when nobody says: the model's own, but no more than this, for its cache is memory."""
+
+_AUTO_F16_LIMIT_PARAMETERS = 100_000_000
+"""``quant="auto"``: up to this size a model stays in float16, where 4 bits would cost quality and save nothing to speak of."""
+
+_SHOWN_CONTEXTS_TOKENS = (1024, 4096, 32768)
+_MIB = 1 << 20
+
+
+def context_to_serve(requested: int | None, available: int) -> int:
+    """The context that is served.
+
+    Raises:
+        InvalidRequestError: More is asked for than the model has.
+    """
+    if requested is None:
+        return min(available, DEFAULT_CONTEXT_LIMIT_TOKENS)
+    if requested > available:
+        raise InvalidRequestError(
+            f"context_tokens is {requested}, but the model's context is {available} tokens.",
+            f"Ask for at most {available}.",
+        )
+    return requested
+
+
+def parameters_of(specs: Sequence[WeightSpec]) -> int:
+    """Parameters of a model; tied ones once."""
+    total = 0
+    for spec in specs:
+        count = 1
+        for size in spec.shape:
+            count *= size
+        total += count
+    return total
+
+
+def recommended_quant(parameters: int, specs: Sequence[WeightSpec]) -> Quantization:
+    """The weight format for a model of so many parameters."""
+    whole_groups = all(spec.shape[1] % GROUP_SIZE == 0 for spec in specs if spec.kind != "vector")
+    return "q4" if parameters > _AUTO_F16_LIMIT_PARAMETERS and whole_groups else "f16"
+
+
+def converted_bytes(specs: Sequence[WeightSpec], quant: Quantization, kind: DeviceKind) -> int:
+    """How large the converted weights will be, which is known before they are converted.
+
+    Raises:
+        UnsupportedModelError: The matrices don't suit the format.
+    """
+    last = plan_weights(specs, quant, "cpu-tiled" if kind == "cpu" else "row-major")[-1]
+    return last.offset + last.nbytes
+
+
+def context_spread(config: ModelConfig) -> tuple[int, ...]:
+    """Context lengths worth a look, the one that is served when nobody says and the model's own among them."""
+    shown = {length for length in _SHOWN_CONTEXTS_TOKENS if length < config.context_tokens}
+    return tuple(sorted({*shown, context_to_serve(None, config.context_tokens), config.context_tokens}))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the model would be loaded.
+
+    Attributes:
+        kind: The kind of device.
+        headroom_mib: MiB of this machine's memory that can be taken, a cgroup's limit included.
+        card_mib: MiB that can be taken of a card's memory; None where the device has none of its own, or none is here.
+    """
+
+    kind: DeviceKind
+    headroom_mib: float
+    card_mib: float | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to load the model.
+
+    Attributes:
+        quant: The weight format.
+        context_tokens: The context that was asked for.
+        verdict: ``fits``: in full; ``cut``: with a shorter context or a smaller cache; ``too large``: it would be refused;
+            ``unsupported``: the model cannot be had in this format.
+        served_tokens: The context that would be served; 0 if none.
+        cache_tokens: Tokens that the key-value cache would hold for all answers; for ``too large``, those that were asked for.
+        token_bytes: Keys and values of one token.
+        memory: What it is expected to take; None for ``unsupported``.
+        said: Why it is cut or refused; empty if it isn't.
+    """
+
+    quant: Quantization
+    context_tokens: int
+    verdict: Verdict
+    served_tokens: int
+    cache_tokens: int
+    token_bytes: int
+    memory: MemoryForecast | None
+    said: str = ""
+
+
+def plan_cases(
+    folder: Path,
+    config: ModelConfig,
+    machine: Machine,
+    *,
+    quants: Sequence[Quantization] = QUANTIZATIONS,
+    contexts: Sequence[int] | None = None,
+    max_sequences: int = 4,
+    memory_mib: int | None = None,
+    may_cut_context: bool = True,
+) -> list[Case]:
+    """Plan each weight format with each context.
+
+    Args:
+        folder: The checkpoint; of it, only the size of ``tokenizer.json`` is looked at.
+        config: Its configuration.
+        machine: What it is planned for.
+        quants: Weight formats.
+        contexts: Context lengths; None for a spread.
+        max_sequences: Answers at a time.
+        memory_mib: As in ``LoadOptions``.
+        may_cut_context: Whether a shorter context would do, as it does when nobody asks for one.
+
+    Raises:
+        InvalidRequestError: A context is longer than the model's.
+        UnsupportedModelError: No file implements this ``model_type``.
+    """
+    specs = model_weight_specs(config)
+    file = folder / "tokenizer.json"
+    file_bytes = file.stat().st_size if kind_of(file) == "file" else None
+    cases = []
+    for quant in quants:
+        try:
+            weights_bytes = converted_bytes(specs, quant, machine.kind)
+        except UnsupportedModelError as error:
+            cases.append(Case(quant, config.context_tokens, "unsupported", 0, 0, 0, None, str(error)))
+            continue
+        for wanted in contexts or context_spread(config):
+            context_tokens = context_to_serve(wanted, config.context_tokens)
+            needs = predict_needs(
+                config,
+                target_kind=machine.kind,
+                quant=quant,
+                weights_bytes=weights_bytes,
+                context_tokens=context_tokens,
+                max_sequences=max_sequences,
+            )
+            expected = partial(
+                forecast,
+                needs,
+                target_kind=machine.kind,
+                vocab_size=config.vocab_size,
+                tokenizer_file_bytes=file_bytes,
+            )
+            cases.append(
+                _case(quant, needs, expected, machine, context_tokens, max_sequences, memory_mib, may_cut_context)
+            )
+    return cases
+
+
+def _case(
+    quant: Quantization,
+    needs: MemoryNeeds,
+    expected: Callable[..., MemoryForecast],
+    machine: Machine,
+    context_tokens: int,
+    max_sequences: int,
+    memory_mib: int | None,
+    may_cut_context: bool,
+) -> Case:
+    whole_tokens = context_tokens * max_sequences
+    whole = expected(cache_tokens=whole_tokens)
+    left_mib = machine.headroom_mib - whole.before_model_bytes / _MIB
+    try:
+        if machine.card_mib is not None:
+            require_host_room(machine.kind, left_mib)
+        plan = needs.plan(
+            headroom_mib=left_mib if machine.card_mib is None else machine.card_mib,
+            memory_mib=memory_mib,
+            context_tokens=context_tokens,
+            may_cut_context=may_cut_context,
+            max_sequences=max_sequences,
+        )
+    except OutOfMemoryError as error:
+        return Case(quant, context_tokens, "too large", 0, whole_tokens, needs.token_bytes, whole, str(error))
+    said = plan.said(context_tokens)
+    return Case(
+        quant,
+        context_tokens,
+        "cut" if said else "fits",
+        plan.context_tokens,
+        plan.total_tokens,
+        needs.token_bytes,
+        expected(cache_tokens=plan.total_tokens),
+        said,
+    )
