@@ -19,7 +19,7 @@ MINUTES ?= 30
 JOBS ?= logical
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench prove lanes sweep schemas soak fuzz parity train-model test-training wheel clean
+.PHONY: help demo test check format bench prove lanes sweep plan speculation schemas soak fuzz parity train-model test-training wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -67,6 +67,12 @@ lanes: $(VENV)/.dev ## run local mode without a network and under strace: nothin
 
 sweep: $(VENV)/.dev ## run the engine in ever less memory: it answers or refuses, and is never killed (9 minutes, Linux, root)
 	@$(BIN)/python -m pytest -q -s -m slow tests/e2e/test_memory_sweep.py
+
+plan: $(VENV)/.dev ## load models of many sizes and hold their memory against what was predicted
+	@$(BIN)/python -m pytest -q -s -m slow tests/e2e/test_memory_plan.py
+
+speculation: $(VENV)/.dev ## hundreds of greedy answers, guessed and not: the same tokens
+	@$(BIN)/python -m pytest -q -m slow tests/local_runtime/test_speculation_real.py
 
 schemas: $(VENV)/.dev ## draw thousands of schemas: whatever is answered under one is valid
 	@$(BIN)/python -m pytest -q -m slow tests/local_runtime/test_grammar_schemas.py tests/local_runtime/test_grammar_model.py

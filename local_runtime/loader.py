@@ -29,8 +29,9 @@ from local_runtime.errors import (
 )
 from local_runtime.generation_config import recommended_sampling
 from local_runtime.memory import Headroom, accelerator_headroom_mib, system_headroom_mib
+from local_runtime.memory_forecast import require_room_for_tokenizer
 from local_runtime.memory_plan import MemoryPlan, predict_needs, require_host_room, require_room_to_build
-from local_runtime.model_plan import context_to_serve, converted_bytes, recommended_quant
+from local_runtime.model_plan import context_to_serve, converted_bytes, recommended_quant, tokenizer_file_bytes
 from local_runtime.models.registry import model_weight_specs
 from local_runtime.options import LoadOptions, ModelInfo, Progress, SamplingOptions
 from local_runtime.paths import cache_folder, model_folder
@@ -101,6 +102,7 @@ def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
     config = checkpoint.config
     specs = model_weight_specs(config)
     checkpoint.require(specs)
+    require_room_for_tokenizer(config.vocab_size, tokenizer_file_bytes(folder), system_headroom_mib())
     tokenizer = ChatTokenizer.from_folder(folder, config.vocab_size)
     give_back_freed_memory()  # before the memory that is left is looked at
     recommended = recommended_sampling(folder)

@@ -9,12 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from local_runtime.errors import OutOfMemoryError
 from local_runtime.memory_plan import build_bound_bytes
 
 if TYPE_CHECKING:
     from local_runtime.memory_plan import MemoryNeeds
 
-__all__ = ["MemoryForecast", "forecast", "tokenizer_bytes", "tokenizer_reading_bytes"]
+__all__ = [
+    "MemoryForecast",
+    "forecast",
+    "require_room_for_tokenizer",
+    "tokenizer_bytes",
+    "tokenizer_reading_bytes",
+]
 
 _MIB = 1 << 20
 
@@ -136,3 +143,23 @@ def tokenizer_bytes(vocab_size: int) -> int:
 def tokenizer_reading_bytes(vocab_size: int, file_bytes: int | None = None) -> int:
     """What reading ``tokenizer.json`` takes for a moment beside the tokenizer itself."""
     return int(_READING_FACTOR * (vocab_size * _JSON_BYTES_A_TOKEN if file_bytes is None else file_bytes))
+
+
+def require_room_for_tokenizer(vocab_size: int, file_bytes: int | None, headroom_mib: float) -> None:
+    """Refuse to read a tokenizer where the process would be killed for it.
+
+    Args:
+        vocab_size: Its tokens.
+        file_bytes: Length of ``tokenizer.json``; None if it isn't known.
+        headroom_mib: What can be taken.
+
+    Raises:
+        OutOfMemoryError: There is less than it takes.
+    """
+    needed_mib = (tokenizer_bytes(vocab_size) + tokenizer_reading_bytes(vocab_size, file_bytes)) / _MIB
+    if headroom_mib < needed_mib:
+        raise OutOfMemoryError(
+            f"Reading the tokenizer of {vocab_size} tokens takes {needed_mib:.0f} MiB, "
+            f"but {max(0.0, headroom_mib):.0f} MiB can be taken.",
+            "Close other programs, raise the memory limit, or use a model with a smaller vocabulary.",
+        )

@@ -1,8 +1,9 @@
 """Predicts what a model takes before anything large is allocated, and cuts the key-value cache to what is there.
 
-The prediction is an upper bound of what becomes resident. Weights are mapped from a file, which a kernel can drop and read again; they
-count in full nevertheless, for every token reads all of them. The cache's pages and the workspace take memory when they are first
-used; :mod:`local_runtime.admission` watches over that.
+The prediction is what is expected to become resident (:mod:`local_runtime.memory_forecast` adds what the process takes whatever the
+model); what is kept in reserve is apart. Weights are mapped from a file, which a kernel can drop and read again; they count in full
+nevertheless, for every token reads all of them. The cache's pages and the workspace take memory when they are first used;
+:mod:`local_runtime.admission` watches over that.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ _BUILD_MIB = {"cpu": 232, "cuda": 800, "metal": 300}
 of the compiler's 165 MiB of mapped code the 100 that are in use at a time; for CUDA 440 MiB of its own beside 600 of mapped code."""
 
 _BUILD_PEAK_MIB = {"cpu": 336, "cuda": 1100, "metal": 480}
-"""The most that a build process has resident, all of the compiler's mapped code included, of which a system that is short of memory drops
-a part: on a CPU 290 MiB, whatever the model. Metal's is an estimate."""
+"""The most that a build process has resident, with all of the compiler's mapped code, a part of which a system that is short of memory
+drops: on a CPU 300 MiB, whatever the model. Metal's is an estimate."""
 
 _CARD_MIB = 704
 """What a CUDA context, the kernels, and the cache's buffer for indices (128 MiB) take of a card's memory beside the tensors: 690 MiB

@@ -7,11 +7,10 @@ Nothing is loaded and no weights are read. The same functions choose the context
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from local_runtime.errors import InvalidRequestError, OutOfMemoryError, UnsupportedModelError
-from local_runtime.memory_forecast import forecast
+from local_runtime.memory_forecast import forecast, require_room_for_tokenizer
 from local_runtime.memory_plan import predict_needs, require_host_room
 from local_runtime.models.registry import model_weight_specs
 from local_runtime.paths import kind_of
@@ -19,11 +18,11 @@ from local_runtime.quantization import GROUP_SIZE, QUANTIZATIONS
 from local_runtime.weights import plan as plan_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from local_runtime.memory_forecast import MemoryForecast
-    from local_runtime.memory_plan import MemoryNeeds
+    from local_runtime.memory_plan import MemoryNeeds, MemoryPlan
     from local_runtime.models.config import ModelConfig
     from local_runtime.models.spec import WeightSpec
     from local_runtime.quantization import Quantization
@@ -39,6 +38,7 @@ __all__ = [
     "parameters_of",
     "plan_cases",
     "recommended_quant",
+    "tokenizer_file_bytes",
 ]
 
 Verdict = Literal["fits", "cut", "too large", "unsupported"]
@@ -94,6 +94,12 @@ def converted_bytes(specs: Sequence[WeightSpec], quant: Quantization, kind: Devi
     """
     last = plan_weights(specs, quant, "cpu-tiled" if kind == "cpu" else "row-major")[-1]
     return last.offset + last.nbytes
+
+
+def tokenizer_file_bytes(folder: Path) -> int | None:
+    """Length of a checkpoint's ``tokenizer.json``; None where there is none."""
+    file = folder / "tokenizer.json"
+    return file.stat().st_size if kind_of(file) == "file" else None
 
 
 def context_spread(config: ModelConfig) -> tuple[int, ...]:
@@ -171,8 +177,7 @@ def plan_cases(
         UnsupportedModelError: No file implements this ``model_type``.
     """
     specs = model_weight_specs(config)
-    file = folder / "tokenizer.json"
-    file_bytes = file.stat().st_size if kind_of(file) == "file" else None
+    planner = _Planner(config, machine, tokenizer_file_bytes(folder), max_sequences, memory_mib, may_cut_context)
     cases = []
     for quant in quants:
         try:
@@ -181,61 +186,69 @@ def plan_cases(
             cases.append(Case(quant, config.context_tokens, "unsupported", 0, 0, 0, None, str(error)))
             continue
         for wanted in contexts or context_spread(config):
-            context_tokens = context_to_serve(wanted, config.context_tokens)
-            needs = predict_needs(
-                config,
-                target_kind=machine.kind,
-                quant=quant,
-                weights_bytes=weights_bytes,
-                context_tokens=context_tokens,
-                max_sequences=max_sequences,
-            )
-            expected = partial(
-                forecast,
-                needs,
-                target_kind=machine.kind,
-                vocab_size=config.vocab_size,
-                tokenizer_file_bytes=file_bytes,
-            )
-            cases.append(
-                _case(quant, needs, expected, machine, context_tokens, max_sequences, memory_mib, may_cut_context)
-            )
+            cases.append(planner.case(quant, weights_bytes, context_to_serve(wanted, config.context_tokens)))
     return cases
 
 
-def _case(
-    quant: Quantization,
-    needs: MemoryNeeds,
-    expected: Callable[..., MemoryForecast],
-    machine: Machine,
-    context_tokens: int,
-    max_sequences: int,
-    memory_mib: int | None,
-    may_cut_context: bool,
-) -> Case:
-    whole_tokens = context_tokens * max_sequences
-    whole = expected(cache_tokens=whole_tokens)
-    left_mib = machine.headroom_mib - whole.before_model_bytes / _MIB
-    try:
-        if machine.card_mib is not None:
-            require_host_room(machine.kind, left_mib)
-        plan = needs.plan(
-            headroom_mib=left_mib if machine.card_mib is None else machine.card_mib,
-            memory_mib=memory_mib,
+@dataclass(frozen=True)
+class _Planner:
+    """What is the same for all cases of a model."""
+
+    config: ModelConfig
+    machine: Machine
+    tokenizer_file_bytes: int | None
+    max_sequences: int
+    memory_mib: int | None
+    may_cut_context: bool
+
+    def case(self, quant: Quantization, weights_bytes: int, context_tokens: int) -> Case:
+        """Plan one."""
+        needs = predict_needs(
+            self.config,
+            target_kind=self.machine.kind,
+            quant=quant,
+            weights_bytes=weights_bytes,
             context_tokens=context_tokens,
-            may_cut_context=may_cut_context,
-            max_sequences=max_sequences,
+            max_sequences=self.max_sequences,
         )
-    except OutOfMemoryError as error:
-        return Case(quant, context_tokens, "too large", 0, whole_tokens, needs.token_bytes, whole, str(error))
-    said = plan.said(context_tokens)
-    return Case(
-        quant,
-        context_tokens,
-        "cut" if said else "fits",
-        plan.context_tokens,
-        plan.total_tokens,
-        needs.token_bytes,
-        expected(cache_tokens=plan.total_tokens),
-        said,
-    )
+        whole_tokens = context_tokens * self.max_sequences
+        whole = self._memory(needs, whole_tokens)
+        try:
+            plan = self._plan(needs, whole, context_tokens)
+        except OutOfMemoryError as error:
+            return Case(quant, context_tokens, "too large", 0, whole_tokens, needs.token_bytes, whole, str(error))
+        said = plan.said(context_tokens)
+        return Case(
+            quant,
+            context_tokens,
+            "cut" if said else "fits",
+            plan.context_tokens,
+            plan.total_tokens,
+            needs.token_bytes,
+            self._memory(needs, plan.total_tokens),
+            said,
+        )
+
+    def _plan(self, needs: MemoryNeeds, whole: MemoryForecast, context_tokens: int) -> MemoryPlan:
+        """Ask what loading asks, in its order."""
+        left_mib = self.machine.headroom_mib - whole.libraries_bytes / _MIB
+        require_room_for_tokenizer(self.config.vocab_size, self.tokenizer_file_bytes, left_mib)
+        left_mib -= whole.tokenizer_bytes / _MIB
+        if self.machine.card_mib is not None:
+            require_host_room(self.machine.kind, left_mib)
+        return needs.plan(
+            headroom_mib=left_mib if self.machine.card_mib is None else self.machine.card_mib,
+            memory_mib=self.memory_mib,
+            context_tokens=context_tokens,
+            may_cut_context=self.may_cut_context,
+            max_sequences=self.max_sequences,
+        )
+
+    def _memory(self, needs: MemoryNeeds, cache_tokens: int) -> MemoryForecast:
+        return forecast(
+            needs,
+            target_kind=self.machine.kind,
+            cache_tokens=cache_tokens,
+            vocab_size=self.config.vocab_size,
+            tokenizer_file_bytes=self.tokenizer_file_bytes,
+        )

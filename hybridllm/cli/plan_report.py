@@ -50,6 +50,19 @@ class ModelPlan:
         """Whether there is a way to load it."""
         return any(case.verdict in ("fits", "cut") for case in self.cases)
 
+    @property
+    def no_room_to_build(self) -> str:
+        """Why the first start, which converts and compiles, would be refused here; empty if it would not."""
+        from local_runtime.errors import OutOfMemoryError
+        from local_runtime.memory_plan import require_room_to_build
+
+        before_mib = max((case.memory.before_model_bytes / _MIB for case in self.cases if case.memory), default=0.0)
+        try:
+            require_room_to_build(self.machine.kind, self.machine.headroom_mib - before_mib)
+        except OutOfMemoryError as error:
+            return str(error)
+        return ""
+
 
 def plan_model(
     folder: Path,
@@ -156,6 +169,7 @@ def plan_record(plan: ModelPlan) -> dict[str, Any]:
         "max_sequences": plan.max_sequences,
         "machine": asdict(plan.machine),
         "reserve_mib": SPARE_MIB,
+        "first_start": plan.no_room_to_build or "fits",
         "cases": [_case_record(case) for case in plan.cases],
     }
 
@@ -220,6 +234,8 @@ def show_plan(plan: ModelPlan, terminal: Terminal) -> None:
         terminal.line("MiB where nothing else is said. *: what --quant auto takes.", "dim")
     for said in _refusals(plan.cases):
         terminal.line(said)
+    if plan.any_fits and plan.no_room_to_build:
+        terminal.line(f"First start: {plan.no_room_to_build}", "yellow")
 
 
 def _row(case: Case, recommended: str) -> str:

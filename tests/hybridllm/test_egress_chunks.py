@@ -53,7 +53,7 @@ def ours(pieces):
             await response.aclose()
         except httpcore.RemoteProtocolError:
             return body, False, False
-        return body, True, connection.is_idle()
+        return body, True, connection.is_idle() and not connection.has_expired()
 
     return asyncio.run(go())
 
