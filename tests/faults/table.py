@@ -292,7 +292,7 @@ def in_the_middle(pieces: int) -> tuple[Fault, ...]:
         fault(
             "text after the end",
             http(stream(begun + chunk(finish="stop") + chunk(" more") + DONE)),
-            cause="more text after the end",
+            cause="more after the end",
         ),
     )
 

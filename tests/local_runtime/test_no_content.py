@@ -58,7 +58,8 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
 
 
 def load(wire: Wire, mode: str) -> None:
-    wire.send(Hello(), Load(1, LoadOptions(mode)))
+    # The prefix cache would keep what has ended, and nothing would be removed.
+    wire.send(Hello(), Load(1, LoadOptions(mode, prefix_cache=False)))
     while not isinstance(wire.receive(), ReadyReply):
         pass
 
@@ -97,7 +98,7 @@ def test_nothing_that_the_application_gets_or_logs_quotes_a_request(
 ) -> None:
     monkeypatch.chdir(ROOT)
     caplog.set_level(logging.DEBUG)
-    with LocalEngine(LoadOptions(mode), worker_command=LEAKY) as engine:
+    with LocalEngine(LoadOptions(mode, prefix_cache=False), worker_command=LEAKY) as engine:
         last = list(engine.generate(REQUEST))[-1]
         if mode in NONE_FAILS:
             assert isinstance(last, Finished)
