@@ -220,8 +220,13 @@ class Remote:
 
 class _Place(NamedTuple):
     host: str
+    """Name or address."""
+
     port: int
+    """TCP port."""
+
     origin: str
+    """Scheme, host and port, as permits have it."""
 
 
 @lru_cache(maxsize=64)

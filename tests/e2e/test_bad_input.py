@@ -237,7 +237,8 @@ def test_a_prompt_longer_than_the_context() -> None:
         ([{"role": "user"}], "messages[0].content"),
         ([{"role": "user", "content": 3}], "messages[0].content"),
         ([{"role": "user", "content": "x", "colour": "red"}], "messages[0].colour"),
-        ([{"role": "user", "content": [{"type": "image_url"}]}], "messages[0].content[0].type"),
+        ([{"role": "user", "content": [{"type": "image_url"}]}], "messages[0].content[0].image_url"),
+        ([{"role": "user", "content": [{"type": "audio"}]}], "messages[0].content[0].type"),
     ],
 )
 def test_a_message_of_the_wrong_shape(

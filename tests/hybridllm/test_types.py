@@ -137,16 +137,32 @@ def test_the_types_have_openais_fields():
     """As OpenAI's API reference lists them for text answers; what is optional there and not supported here is left out."""
     fields = {cls: list(cls.model_fields) for cls in (ChatCompletion, Choice, ChatCompletionMessage, CompletionUsage)}
     assert fields == {
-        ChatCompletion: ["id", "object", "created", "model", "choices", "usage", "system_fingerprint", "route"],
+        # prompt_logprobs and route are ours
+        ChatCompletion: [
+            "id", "object", "created", "model", "choices", "usage", "prompt_logprobs", "system_fingerprint", "route",
+        ],
         Choice: ["index", "message", "finish_reason", "logprobs"],
-        ChatCompletionMessage: ["role", "content", "privacy", "refusal"],  # privacy is ours
-        CompletionUsage: ["prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details"],
-    }
+        # privacy is ours, reasoning_content that of servers whose models think
+        ChatCompletionMessage: ["role", "content", "privacy", "refusal", "reasoning_content", "tool_calls"],
+        CompletionUsage: [
+            "prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details",
+        ],
+    }  # fmt: skip
     fields = {cls: list(cls.model_fields) for cls in (ChatCompletionChunk, ChunkChoice, ChoiceDelta)}
     assert fields == {
-        ChatCompletionChunk: ["id", "object", "created", "model", "choices", "usage", "handover", "system_fingerprint"],
+        ChatCompletionChunk: [
+            "id",
+            "object",
+            "created",
+            "model",
+            "choices",
+            "usage",
+            "handover",
+            "prompt_logprobs",
+            "system_fingerprint",
+        ],
         ChunkChoice: ["index", "delta", "finish_reason", "logprobs"],
-        ChoiceDelta: ["role", "content", "refusal"],
+        ChoiceDelta: ["role", "content", "refusal", "reasoning_content", "tool_calls"],
     }
 
 
