@@ -138,7 +138,11 @@ class _EditorReader:
         )
 
     def read(self) -> str:
-        return _assemble(argument_text(self._session.prompt("> "), "What you typed"))
+        try:
+            return _assemble(argument_text(self._session.prompt("> "), "What you typed"))
+        finally:
+            # A signal in the moment after the first drawing leaves prompt_toolkit before it thinks of the terminal's modes.
+            self._session.app.renderer.reset()
 
 
 def _key_bindings() -> KeyBindings:

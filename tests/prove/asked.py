@@ -21,7 +21,9 @@ __all__ = [
     "Asked",
     "Known",
     "Part",
+    "drawn_loop",
     "drawn_request",
+    "drawn_with",
     "labels",
     "refused_requests",
 ]
@@ -105,6 +107,7 @@ _FIELDS = (
 # What a request has beside its messages; nothing more often, for each costs time.
 _EXTRAS = st.sampled_from((*["none"] * 8, "user", "tools", *_FIELDS))
 _SOME_EXTRAS = st.sampled_from(_FIELDS)
+_PLACES = st.sampled_from(("message", "quoted", "arguments", "result", "tool"))
 _IN_TOOLS = st.sampled_from(("description", "enum", "default", "key", "name", "mail"))
 _IN_LOOPS = st.sampled_from(
     ("new", "new", "copied arguments", "copied result", "mail in arguments", "mail in result", "called")
@@ -335,6 +338,49 @@ def drawn_loop(data: Any, aviary: Aviary, known: list[Known]) -> Asked:
         drawing.tools()
     drawing.extra(data.draw(_SOME_EXTRAS))
     return drawing.asked
+
+
+def drawn_with(data: Any, aviary: Aviary, text: str, atoms: tuple[Atom, ...], label: str | None) -> Asked:
+    """A harmless request with this text in one of its parts; only that part may have a label of its own."""
+    asked = Asked(privacy=ORDER[0])
+    where, with_tool = data.draw(_PLACES), data.draw(st.booleans())
+    name, identity = aviary.breed(SHORT), aviary.breed(SHORT)
+    own: dict[str, Any] = {} if label is None else {"privacy": label}
+    if where in ("message", "quoted"):
+        role = data.draw(st.sampled_from(["user", "assistant"]))
+        said = f"Sum this up: {text}. Thanks." if where == "quoted" else text
+        asked.messages.append({"role": role, "content": said, **own})
+        asked.add(label, role, said, *atoms)
+    elif where in ("arguments", "result"):
+        called, returned = (text, "Done.") if where == "arguments" else ("x", text)
+        function = {"name": "look", "arguments": written({"text": called}, escaped=data.draw(st.booleans()))}
+        asked.messages += [
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": identity.text, "type": "function", "function": function}],
+                **(own if where == "arguments" else {}),
+            },
+            {
+                "role": "tool",
+                "tool_call_id": identity.text,
+                "content": returned,
+                **(own if where == "result" else {}),
+            },
+        ]
+        asked.add(label if where == "arguments" else None, "arguments", called, *(atoms * (where == "arguments")))
+        asked.add(label if where == "result" else None, "tool", returned, *(atoms * (where == "result")))
+        asked.plain.append(identity)
+    if where == "tool" or with_tool:
+        described = text if where == "tool" else "Looks it up."
+        tool = {"type": "function", "function": {"name": name.text, "description": described}}
+        asked.tools.append({**tool, **(own if where == "tool" else {})})
+        asked.add(label if where == "tool" else None, "tools", described, *(atoms * (where == "tool")))
+        asked.plain.append(name)
+    if not asked.messages:
+        asked.messages.append({"role": "user", "content": "Look it up."})
+        asked.add(None, "user", "Look it up.")
+    return asked
 
 
 def _function(name: str, **more: Any) -> dict[str, Any]:

@@ -42,6 +42,7 @@ from tests.prove.asked import (
     Part,
     drawn_loop,
     drawn_request,
+    drawn_with,
     labels,
     refused_requests,
 )
@@ -255,6 +256,37 @@ def machine_of(tally: Tally, only: str = "") -> type[RuleBasedStateMachine]:
             self.in_force.replace(parsed(REDACTING + "[remote, local]\n"))
             asked = drawn_loop(data, self.aviary, self.known)
             self.play(data, asked, plan, stream, None, self.floor)
+            self.in_force.replace(before)
+
+        @rule(data=st.data(), plan=steps, ceiling=ZONE_CEILINGS, unlabeled=LABELS)
+        def ask_a_server_that_is_late(self, data: Any, plan: list[str], ceiling: str, unlabeled: str) -> None:
+            """The device is asked too, before the server has answered."""
+            before = self.in_force.current
+            self.in_force.replace(
+                parsed(
+                    f"version: 1\nname: hedging\nlabels: {{order: [{', '.join(ORDER)}], unlabeled: {unlabeled}}}\n"
+                    f"zones: {{cloud: {ceiling}, site: {ceiling}}}\ndetectors: [{{name: email, label: internal}}]\n"
+                    "breaker: {failures: 100, open_s: 0.01}\nhedge: {after: 0.002, budget: 1}\ndefault: [remote, local]\n"
+                )
+            )
+            asked = drawn_request(data, self.aviary, self.known)
+            self.play(data, asked, ["late", *plan], True, None, self.floor)
+            self.in_force.replace(before)
+
+        @rule(data=st.data(), plan=steps, stream=st.booleans(), label=st.sampled_from(ORDER[:3]))
+        def say_it_again_elsewhere(self, data: Any, plan: list[str], stream: bool, label: str) -> None:
+            """What was labelled in one part of a request comes back without a label in a part of another one."""
+            before = self.in_force.current
+            self.in_force.replace(parsed(REDACTING + "[remote, local]\n"))
+            atom = self.aviary.breed(LONG)
+            first = drawn_with(data, self.aviary, atom.text, (atom,), label)
+            local = data.draw(st.sampled_from(["answers", "late", "calls"]))
+            self.play(data, first, plan, stream, None, self.floor, local=local)
+            which = data.draw(st.integers(1, 3))
+            if self.known:
+                again = self.known[-min(which, len(self.known))]
+                asked = drawn_with(data, self.aviary, again.text, again.atoms, None)
+                self.play(data, asked, ["answer"], stream, None, self.floor)
             self.in_force.replace(before)
 
         @rule(data=st.data(), plan=steps, stream=st.booleans(), text=policy_texts())
@@ -521,7 +553,7 @@ def prove(
         run_state_machine_as_test(  # type: ignore[no-untyped-call]
             machine_of(tally, only),
             settings=settings(
-                max_examples=min(200, 1 + cases // 10), stateful_step_count=20, deadline=None, database=None, print_blob=False,
+                max_examples=min(200, 1 + cases // 16), stateful_step_count=20, deadline=None, database=None, print_blob=False,
                 phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
                 suppress_health_check=list(HealthCheck),
             ),

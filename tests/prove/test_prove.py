@@ -22,7 +22,7 @@ from tests.prove.canaries import Aviary, disguises
 from tests.prove.machine import Leak, prove
 
 CASES = 2000
-CONTROL_CASES = 4000  # one is caught long before that
+CONTROL_CASES = 10_000  # one is caught long before that
 
 
 def test_not_one_canary_arrives_where_it_may_not():
@@ -160,42 +160,31 @@ def what_an_answer_called_is_not_remembered(patch):
 
 
 @pytest.mark.parametrize(
-    "sabotage",
+    ("sabotage", "rule"),
     [
-        everything_may_be_seen,
-        labels_of_messages_do_not_count,
-        unlabelled_counts_as_harmless,
-        nothing_is_remembered,
-        detectors_find_nothing,
-        floors_do_not_count,
-        redaction_replaces_nothing,
-        a_new_policy_does_not_count_for_what_is_under_way,
-        a_broken_policy_leaves_the_remote_open,
-        what_the_device_has_said_does_not_count,
+        (everything_may_be_seen, ""),
+        (labels_of_messages_do_not_count, ""),
+        (unlabelled_counts_as_harmless, "ask"),
+        (nothing_is_remembered, ""),
+        (detectors_find_nothing, ""),
+        (floors_do_not_count, ""),
+        (redaction_replaces_nothing, ""),
+        (a_new_policy_does_not_count_for_what_is_under_way, "ask_while_the_policy_changes"),
+        (a_broken_policy_leaves_the_remote_open, "break_the_policy_and_mend_it"),
+        (what_the_device_has_said_does_not_count, "ask_a_device_that_breaks_off"),
+        (only_messages_need_a_label, "ask_in_a_loop_of_tools"),
+        (only_what_messages_say_is_read, "ask_in_a_loop_of_tools"),
+        (escaped_texts_are_not_read_as_what_they_say, "ask_in_a_loop_of_tools"),
+        (labels_of_tools_do_not_count, "say_it_again_elsewhere"),
+        (calls_and_results_are_not_remembered, "say_it_again_elsewhere"),
+        (tools_are_not_remembered, "say_it_again_elsewhere"),
+        (what_an_answer_called_is_not_remembered, "say_it_again_elsewhere"),
     ],
 )
-def test_a_gate_that_is_opened_is_caught(sabotage, monkeypatch):
+def test_a_gate_that_is_opened_is_caught(sabotage, rule, monkeypatch):
     sabotage(monkeypatch)
     with pytest.raises(Leak):
-        prove(CONTROL_CASES, shrink=False)
-
-
-@pytest.mark.parametrize(
-    "sabotage",
-    [
-        labels_of_tools_do_not_count,
-        only_messages_need_a_label,
-        only_what_messages_say_is_read,
-        escaped_texts_are_not_read_as_what_they_say,
-        calls_and_results_are_not_remembered,
-        tools_are_not_remembered,
-        what_an_answer_called_is_not_remembered,
-    ],
-)
-def test_a_gate_that_is_opened_for_a_part_of_a_request_is_caught(sabotage, monkeypatch):
-    sabotage(monkeypatch)
-    with pytest.raises(Leak):
-        prove(CONTROL_CASES, shrink=False, only="ask_in_a_loop_of_tools")
+        prove(CONTROL_CASES, shrink=False, only=rule)
 
 
 @pytest.mark.parametrize("form", disguises("x"))
