@@ -19,7 +19,7 @@ MINUTES ?= 30
 JOBS ?= logical
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format bench prove lanes sweep plan speculation schemas soak fuzz parity train-model test-training wheel clean
+.PHONY: help demo test check format bench prove lanes long sweep plan speculation schemas soak fuzz parity train-model test-training wheel clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -64,6 +64,12 @@ prove: $(VENV)/.dev ## play CASES requests against a server that keeps every byt
 
 lanes: $(VENV)/.dev ## run local mode without a network and under strace: nothing may connect
 	@$(BIN)/python -m pytest -q -m "slow or not slow" tests/e2e/test_no_network.py tests/e2e/test_strace.py tests/e2e/test_strace_log.py
+
+LONG = tests/e2e/test_wheel.py tests/e2e/test_engine_killed.py tests/policies/test_verification_mutations.py \
+  $(addprefix tests/local_runtime/test_,parity.py weight_formats.py kernels_attention.py runner.py begun_real.py)
+
+long: $(VENV)/.dev ## the cases of the everyday tests that take long: every geometry, every cut, and the wheel in an empty environment
+	@$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m slow $(LONG)
 
 sweep: $(VENV)/.dev ## run the engine in ever less memory: it answers or refuses, and is never killed (9 minutes, Linux, root)
 	@$(BIN)/python -m pytest -q -s -m slow tests/e2e/test_memory_sweep.py

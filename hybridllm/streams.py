@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar
 
 from hybridllm.answer import Answer
 from hybridllm.backends.base import ContentDelta, Finished
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from hybridllm.types.completion_usage import CompletionUsage
     from hybridllm.types.route import Route
 
-__all__ = ["AsyncChatStream", "ChatStream", "completion"]
+__all__ = ["AsyncChatStream", "ChatStream", "Pieces", "completion"]
+
+_P = TypeVar("_P")
 
 
 def completion(run: RequestRun, answer: Answer) -> ChatCompletion:
@@ -65,19 +67,18 @@ def _message(choice: ChoiceSoFar, label: str) -> ChatCompletionMessage:
     )
 
 
-class AsyncChatStream:
-    """An answer that comes piece by piece.
+class Pieces(Generic[_P]):
+    """An answer that comes piece by piece, whatever a piece is made of.
 
-    Iterate over it for ``ChatCompletionChunk`` objects. A piece whose ``handover`` is set says that another place goes on from
-    here; where its kind is ``restart``, all pieces before it are void. Closing it, or leaving its ``async with`` block, stops the work
-    and frees what it held, and ends the iteration of whoever reads at that moment; dropping it does so too, only later.
+    Closing it, or leaving its ``async with`` block, stops the work and frees what it held, and ends the iteration of whoever reads at
+    that moment; dropping it does so too, only later.
     """
 
     def __init__(self, run: RequestRun, *, include_usage: bool) -> None:
         self._run = run
         self._include_usage = include_usage
         self._events: AsyncGenerator[RunEvent, None] = content_free_events(run.stream())
-        self._chunks: deque[ChatCompletionChunk] = deque()
+        self._chunks: deque[_P] = deque()
         self._begun: set[int] = set()
         self._finished: Finished | None = None
         self._closed = False
@@ -95,11 +96,11 @@ class AsyncChatStream:
         self._take(await anext(self._events))
         return self
 
-    def __aiter__(self) -> AsyncIterator[ChatCompletionChunk]:
+    def __aiter__(self) -> AsyncIterator[_P]:
         return self
 
     @content_free
-    async def __anext__(self) -> ChatCompletionChunk:
+    async def __anext__(self) -> _P:
         async with self._reading:
             while not self._chunks:
                 if self._failure is not None:  # or a stream that was cut would look whole to whoever reads on
@@ -108,20 +109,6 @@ class AsyncChatStream:
                     raise StopAsyncIteration
                 self._take(await self._next_event())
             return self._chunks.popleft()
-
-    @content_free
-    async def get_final_completion(self) -> ChatCompletion:
-        """Read what is left and return the whole answer.
-
-        Raises:
-            Cancelled: The stream was closed before the answer was whole.
-            StreamInterrupted: The place failed in the middle, now or when the stream was read before.
-        """
-        async for _ in self:
-            pass
-        if self._finished is None:
-            raise Cancelled("The stream was closed before the answer was whole.", "Ask again.")
-        return completion(self._run, Answer(self._run.answer, self._finished))
 
     @content_free
     async def close(self) -> None:
@@ -164,21 +151,11 @@ class AsyncChatStream:
         if isinstance(event, Handover):
             if event.kind == "restart":
                 self._begun.clear()
-            self._chunks.append(self._chunk([], handover=event))
+            self._add(self._chunk([], handover=event))
             return
         if isinstance(event, ContentDelta):
-            if event.is_plain_text:  # most are: made in one step, which costs half
-                plain = {"role": self._role(event.choice), "content": event.text}
-                self._chunks.append(
-                    ChatCompletionChunk.model_validate(
-                        {
-                            "id": self._run.request_id,
-                            "created": self._run.created,
-                            "model": self._run.model,
-                            "choices": [{"index": event.choice, "delta": plain}],
-                        }
-                    )
-                )
+            if event.is_plain_text:  # most are
+                self._chunks.append(self._text(event.choice, self._role(event.choice), event.text))
                 return
             delta = ChoiceDelta(
                 role=self._role(event.choice),
@@ -188,16 +165,29 @@ class AsyncChatStream:
                 tool_calls=[_call_delta(piece) for piece in event.tool_calls] if event.tool_calls else None,
             )
             logprobs = ChoiceLogprobs(content=list(event.logprobs)) if event.logprobs else None
-            self._chunks.append(self._chunk([ChunkChoice(index=event.choice, delta=delta, logprobs=logprobs)]))
+            self._add(self._chunk([ChunkChoice(index=event.choice, delta=delta, logprobs=logprobs)]))
             return
         self._finished = event
-        for index, reason in enumerate(event.reasons or (event.reason,)):
+        reasons = event.reasons or (event.reason,)
+        for index, reason in enumerate(reasons):
             delta = ChoiceDelta(role=self._role(index))
-            self._chunks.append(self._chunk([ChunkChoice(index=index, delta=delta, finish_reason=reason)]))
-        if event.prompt_logprobs is not None:
-            self._chunks[-1].prompt_logprobs = list(event.prompt_logprobs)
+            chunk = self._chunk([ChunkChoice(index=index, delta=delta, finish_reason=reason)])
+            if event.prompt_logprobs is not None and index == len(reasons) - 1:
+                chunk.prompt_logprobs = list(event.prompt_logprobs)
+            self._add(chunk)
         if self._include_usage:
-            self._chunks.append(self._chunk([], event.usage))
+            self._add(self._chunk([], event.usage))
+
+    def _add(self, chunk: ChatCompletionChunk) -> None:
+        self._chunks.append(self._piece(chunk))
+
+    def _piece(self, chunk: ChatCompletionChunk) -> _P:
+        """A chunk as a piece."""
+        raise NotImplementedError
+
+    def _text(self, choice: int, role: Literal["assistant"] | None, text: str) -> _P:
+        """A piece of nothing but text."""
+        raise NotImplementedError
 
     def _role(self, choice: int) -> Literal["assistant"] | None:
         """The role is said in the first piece of each answer."""
@@ -216,6 +206,43 @@ class AsyncChatStream:
             choices=choices,
             usage=usage,
             handover=handover,
+        )
+
+
+class AsyncChatStream(Pieces[ChatCompletionChunk]):
+    """An answer that comes piece by piece.
+
+    Iterate over it for ``ChatCompletionChunk`` objects. A piece whose ``handover`` is set says that another place goes on from
+    here; where its kind is ``restart``, all pieces before it are void. Closing it, or leaving its ``async with`` block, stops the work
+    and frees what it held, and ends the iteration of whoever reads at that moment; dropping it does so too, only later.
+    """
+
+    @content_free
+    async def get_final_completion(self) -> ChatCompletion:
+        """Read what is left and return the whole answer.
+
+        Raises:
+            Cancelled: The stream was closed before the answer was whole.
+            StreamInterrupted: The place failed in the middle, now or when the stream was read before.
+        """
+        async for _ in self:
+            pass
+        if self._finished is None:
+            raise Cancelled("The stream was closed before the answer was whole.", "Ask again.")
+        return completion(self._run, Answer(self._run.answer, self._finished))
+
+    def _piece(self, chunk: ChatCompletionChunk) -> ChatCompletionChunk:
+        return chunk
+
+    def _text(self, choice: int, role: Literal["assistant"] | None, text: str) -> ChatCompletionChunk:
+        # Made in one step, which costs half.
+        return ChatCompletionChunk.model_validate(
+            {
+                "id": self._run.request_id,
+                "created": self._run.created,
+                "model": self._run.model,
+                "choices": [{"index": choice, "delta": {"role": role, "content": text}}],
+            }
         )
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from hybridllm.boundary import content_free
 from hybridllm.errors import PolicyTightened
 from hybridllm.server.chat_call import joined_label
-from hybridllm.streams import AsyncChatStream, completion
+from hybridllm.server.event_stream import WrittenPieces
+from hybridllm.streams import completion
 
 if TYPE_CHECKING:
     from hybridllm.async_client import AsyncHybridClient
@@ -28,10 +29,10 @@ async def completed(client: AsyncHybridClient, call: ChatCall, exchange: Exchang
 
 
 @content_free
-async def opened(client: AsyncHybridClient, call: ChatCall, exchange: Exchange) -> AsyncChatStream:
+async def opened(client: AsyncHybridClient, call: ChatCall, exchange: Exchange) -> WrittenPieces:
     """A stream whose first piece is there; raises as ``create`` does."""
     request, run = await _begun(client, call, exchange, stream=True)
-    return await AsyncChatStream(run, include_usage=request.include_usage).open()
+    return await WrittenPieces(run, include_usage=request.include_usage).open()
 
 
 async def _begun(

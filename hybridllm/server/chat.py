@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hybridllm.errors import BadRequest, EngineError
 from hybridllm.server.asking import completed, opened
 from hybridllm.server.body import check_content_type, json_object, read_body
 from hybridllm.server.chat_call import ChatCall, chat_call
+from hybridllm.server.event_stream import DONE, EventStream, event, written
 from hybridllm.server.exchange import exchange_of
 from hybridllm.server.problems import ClientGoneError, problem_of
 from hybridllm.server.route_headers import route_headers
@@ -20,21 +19,13 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from hybridllm.async_client import AsyncHybridClient
+    from hybridllm.server.event_stream import WrittenPieces
     from hybridllm.server.exchange import Exchange
     from hybridllm.server.settings import ServerSettings
     from hybridllm.server.work import Slot, Work
-    from hybridllm.streams import AsyncChatStream
     from hybridllm.types.chat_completion_chunk import ChatCompletionChunk
-    from hybridllm.types.route import Route
 
 __all__ = ["ChatEndpoint"]
-
-_PING = b": ping\n\n"
-_DONE = b"data: [DONE]\n\n"
-_MOST_ADDED_BYTES = 64 * 1024
-_AS_JSON = json.JSONEncoder(
-    ensure_ascii=False, separators=(",", ":")
-).encode  # made once: json.dumps would make one each time
 
 
 class ChatEndpoint:
@@ -81,7 +72,7 @@ class ChatEndpoint:
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     async def _streamed(self, call: ChatCall, exchange: Exchange, slot: Slot, receive: Receive, send: Send) -> None:
-        events = _EventStream(send, self._settings.ping_s)
+        events = EventStream(send, self._settings.ping_s)
         try:
             await slot.run(
                 self._send_all(call, exchange, events), receive, tick_s=self._settings.ping_s / 2, on_tick=events.tick
@@ -93,106 +84,40 @@ class ChatEndpoint:
                 raise
             problem = problem_of(error)
             exchange.outcome = problem.code or "invalid_request"
-            await events.end(_event(problem.body()))
+            await events.end(event(problem.body()))
             if problem.status == 500:
                 raise
 
-    async def _send_all(self, call: ChatCall, exchange: Exchange, events: _EventStream) -> None:
+    async def _send_all(self, call: ChatCall, exchange: Exchange, events: EventStream) -> None:
         stream = await opened(self._client, call, exchange)
         try:
             await events.begin(stream.route)
             last: ChatCompletionChunk | None = None
             while (chunk := await _next_piece(stream, events)) is not None:
+                if last is not None:
+                    await events.add(written(last))
+                    last = None
+                if isinstance(chunk, bytes):
+                    await events.add(chunk)
+                    continue
                 if chunk.handover is not None and chunk.handover.kind == "restart":
                     raise EngineError("The answer began anew, and a client cannot take back what it has.", "Ask again.")
-                if last is not None:
-                    await events.add(_piece(last))
-                    last = None
                 # What comes after either of these is there in the same moment, so holding it back costs no time.
                 if not chunk.choices or chunk.choices[0].finish_reason is not None:
                     last = chunk
                 else:
-                    await events.add(_piece(chunk))
+                    await events.add(written(chunk))
             if last is None:
                 raise EngineError("The answer ended without saying how.", "Ask again.")
-            await events.end(_event(_piece(last, stream.route)) + _DONE)
+            await events.end(event(written(last, stream.route)) + DONE)
         finally:
             await stream.close()
 
 
-class _EventStream:
-    """Server-sent events (HTML Living Standard, 9.2) on their way to the client.
-
-    Until the first piece is there, nothing goes out, so that an error still has its status and the headers say which way the
-    answer comes. If that takes longer than ``ping_s``, the headers go out without it, and comments show that the server lives.
-    """
-
-    def __init__(self, send: Send, ping_s: float) -> None:
-        self.begun = False
-        self._send = send
-        self._ping_s = ping_s
-        self._sent_s = time.monotonic()
-        self._added = bytearray()
-        self._ended = False
-
-    async def begin(self, route: Route | None = None) -> None:
-        """Send the headers, unless they have gone out."""
-        if self.begun:
-            return
-        self.begun = True
-        headers = [
-            (b"content-type", b"text/event-stream; charset=utf-8"),
-            (b"x-accel-buffering", b"no"),  # nginx would hold the pieces back
-            *([] if route is None else route_headers(route)),
-        ]
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-
-    async def add(self, document: bytes) -> None:
-        """Send one event with the next ``flush`` or ``end``, or at once where there are too many."""
-        self._added += _event(document)
-        if len(self._added) > _MOST_ADDED_BYTES:
-            await self.flush()
-
-    async def flush(self) -> None:
-        """Send what was added."""
-        if self._added:
-            events, self._added = bytes(self._added), bytearray()
-            await self._write(events)
-
-    async def end(self, events: bytes) -> None:
-        """Send what was added and the last events, and end the response."""
-        self._ended = True
-        await self._send({"type": "http.response.body", "body": bytes(self._added) + events, "more_body": False})
-
-    async def tick(self) -> None:
-        """Send a comment if there was nothing else for a while."""
-        if not self._ended and time.monotonic() - self._sent_s >= self._ping_s:
-            await self.begin()
-            await self._write(_PING)
-
-    async def _write(self, text: bytes) -> None:
-        self._sent_s = time.monotonic()
-        await self._send({"type": "http.response.body", "body": text, "more_body": True})
-
-
-async def _next_piece(stream: AsyncChatStream, events: _EventStream) -> ChatCompletionChunk | None:
+async def _next_piece(stream: WrittenPieces, events: EventStream) -> ChatCompletionChunk | bytes | None:
     """The next piece; None after the last. What was added goes out if it has to be waited for: so pieces that came together go
     out together."""
     try:
         return await with_care(stream.__anext__(), events.flush)
     except StopAsyncIteration:
         return None
-
-
-def _event(document: bytes) -> bytes:
-    return b"data: " + document + b"\n\n"
-
-
-def _piece(chunk: ChatCompletionChunk, route: Route | None = None) -> bytes:
-    """A chunk as OpenAI writes it, and in the last one the route."""
-    document: dict[str, Any] = chunk.model_dump(exclude_none=True)
-    for choice in document["choices"]:
-        choice.setdefault("finish_reason", None)
-    if route is not None:
-        document["route"] = route.model_dump()
-    return _AS_JSON(document).encode("utf-8", "replace")

@@ -16,6 +16,8 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 BUNDLED_LIMIT_MIB = 40
 
+pytestmark = pytest.mark.slow  # it installs everything once more
+
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -17,6 +17,7 @@ from local_runtime.healing import BegunAnswer, take_back
 from local_runtime.loader import LoadedModel, load
 from local_runtime.options import GenerateRequest, LoadOptions, SamplingOptions
 from tests.engine_cache import ENGINE_CACHE, ROOT
+from tests.lanes import some_every_day
 from tests.local_runtime.checkpoints import metaspace_tokenizer, mistral_config, write_checkpoint
 
 GREEDY = SamplingOptions(temperature=0)
@@ -93,7 +94,7 @@ def question(sheet: str | None, text: str, **fields: Any) -> GenerateRequest:
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
-@pytest.mark.parametrize("name", ["bundled", "sentencepiece"])
+@pytest.mark.parametrize("name", some_every_day(["bundled", "sentencepiece"], lambda name: name == "bundled"))
 def test_after_any_of_its_tokens_an_answer_goes_on_as_it_would_have(
     request: pytest.FixtureRequest, name: str, sampling: SamplingOptions
 ) -> None:
@@ -129,8 +130,9 @@ def as_given_out(model: LoadedModel, ids: list[int], stop: tuple[str, ...], end:
     return text
 
 
+@pytest.mark.parametrize("every", some_every_day([7, 1], lambda every: every == 7))
 def test_a_greedy_answer_that_is_cut_at_any_character_is_finished_as_it_would_have_been(
-    bundled: Asked, monkeypatch: pytest.MonkeyPatch
+    bundled: Asked, every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asks = [
         (sheet, text, said)
@@ -141,7 +143,7 @@ def test_a_greedy_answer_that_is_cut_at_any_character_is_finished_as_it_would_ha
     def share_without_a_seam(of: list[tuple[str | None, str, str]]) -> float:
         same = []
         for sheet, text, said in of:
-            cuts = range(1, len(said) + 1)
+            cuts = range(1, len(said) + 1, every)
             requests = [question(sheet, text, sampling=GREEDY, max_tokens=120, answer_begun=said[:cut]) for cut in cuts]
             same += [
                 said[:cut] + rest == said and end.reason == "stop"

@@ -9,6 +9,7 @@ from local_runtime.errors import UnsupportedModelError
 from local_runtime.kernels.cpu.paged_cache import CpuPagedKVCache
 from local_runtime.kernels.limits import require_supported_heads
 from local_runtime.tvm_compat import tvm
+from tests.lanes import some_every_day
 from tests.local_runtime.attention_harness import CPU, CacheUnderTest, Shape, default_frequencies
 
 TOLERANCE = 1e-5
@@ -21,7 +22,11 @@ CACHES = [
 ]
 
 
-@pytest.fixture(scope="module", params=CACHES, ids=lambda p: f"{p[0].num_q_heads}q{p[0].num_kv_heads}kv{p[0].head_dim}")
+@pytest.fixture(
+    scope="module",
+    params=some_every_day([(cache,) for cache in CACHES], lambda it: it[0] in CACHES[:2]),
+    ids=lambda p: f"{p[0].num_q_heads}q{p[0].num_kv_heads}kv{p[0].head_dim}",
+)
 def cache(request: pytest.FixtureRequest) -> CacheUnderTest:
     shape, target = request.param
     return CacheUnderTest(shape, target=target)
@@ -113,7 +118,7 @@ def test_popped_tokens_are_forgotten_and_pages_come_back(cache: CacheUnderTest) 
     assert cache.pages_free() == free
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", some_every_day(range(3), lambda seed: seed == 0))
 def test_a_random_history(seed: int) -> None:
     cache = CacheUnderTest(Shape(6, 2, 16), max_tokens=1024, chunk_tokens=128, seed=seed)
     random = np.random.default_rng(seed)

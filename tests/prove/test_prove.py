@@ -164,7 +164,7 @@ def what_an_answer_called_is_not_remembered(patch):
     [
         (everything_may_be_seen, ""),
         (labels_of_messages_do_not_count, ""),
-        (unlabelled_counts_as_harmless, "ask"),
+        (unlabelled_counts_as_harmless, "ask_a_server_that_is_late"),
         (nothing_is_remembered, ""),
         (detectors_find_nothing, ""),
         (floors_do_not_count, ""),

@@ -116,9 +116,11 @@ def test_a_defect_in_mid_stream_ends_the_stream_as_an_error(log, monkeypatch):
         raise KeyError(MARK)
 
     with LiveServer(lambda _: "One two") as server:
-        monkeypatch.setattr(chat, "_piece", broken)
+        monkeypatch.setattr(chat, "written", broken)
         answer = server.ask(messages=ASKED, stream=True)
-    assert [event["error"]["code"] for event in answer.events] == ["internal_error"]
+    *pieces, last = answer.events
+    assert last["error"]["code"] == "internal_error"
+    assert not [piece for piece in pieces if "error" in piece]
     assert MARK not in shown(log)
     assert MARK.encode() not in answer.body
     assert any("KeyError at test_no_content.py:" in record.getMessage() for record in log.records)
