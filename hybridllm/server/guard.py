@@ -66,7 +66,14 @@ class Guard:
 
     def _foreign(self, scope: Scope) -> Problem | None:
         hosts = list(header_values(scope, b"host"))
-        match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+        if len(hosts) != 1:  # RFC 9112, 3.2
+            return Problem(
+                400,
+                "The request has no Host header, or several. Send one.",
+                code="invalid_http",
+                headers=(("connection", "close"),),
+            )
+        match = _HOST.fullmatch(hosts[0])
         if match is None or not self._is_ours(_plain_name(match["name"]), scope):
             return Problem(
                 421,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any, cast
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from hybridllm.server.problems import Problem
 
@@ -51,7 +49,6 @@ class ConnectionConfig(uvicorn.Config):
             server_header=False,
             timeout_keep_alive=settings.keep_alive_s,
             timeout_graceful_shutdown=1,  # the running answers have had their time by then
-            h11_max_incomplete_event_size=settings.head_limit_bytes,
         )
 
 
@@ -99,7 +96,7 @@ class _GatheringTransport:
         self._written.clear()
 
 
-class Connection(H11Protocol):
+class Connection(HttpToolsProtocol):
     """One connection."""
 
     config: ConnectionConfig
@@ -108,6 +105,9 @@ class Connection(H11Protocol):
         super().__init__(*args, **kwargs)
         self._head_timer: asyncio.TimerHandle | None = None
         self._unread_timer: asyncio.TimerHandle | None = None
+        self._in_head = False
+        self._heads = 0
+        self._head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in the base class
         """Take it, unless there are too many."""
@@ -124,8 +124,28 @@ class Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on; a head that has begun has its time to become whole, and so has what follows a request that was refused."""
+        heads = self._heads
         super().data_received(data)
+        if self.transport.is_closing():
+            return
+        # Where a head begins in what was read with the end of a body, only what comes from then on is counted.
+        self._head_bytes = self._head_bytes + len(data) if self._in_head and heads == self._heads else 0
+        limit_bytes = self.config.settings.head_limit_bytes
+        if self._head_bytes > limit_bytes:
+            self._refuse(Problem(431, f"The request's head is larger than {limit_bytes} bytes.", code="head_too_large"))
+            return
         self._watch_for_a_head()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """A head is whole."""
+        self._in_head = False
+        self._heads += 1
+        super().on_headers_complete()
 
     def pause_writing(self) -> None:
         """The client does not read what it is sent."""
@@ -145,13 +165,8 @@ class Connection(H11Protocol):
         super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, or a head that is too long; the connection ends with it."""
-        error = sys.exc_info()[1]
-        if isinstance(error, h11.RemoteProtocolError) and error.error_status_hint == 431:
-            limit_bytes = self.config.settings.head_limit_bytes
-            self._refuse(Problem(431, f"The request's head is larger than {limit_bytes} bytes.", code="head_too_large"))
-        else:
-            self._refuse(Problem(400, "What came is not an HTTP request.", code="invalid_http"))
+        """Answer what is no HTTP; the connection ends with it."""
+        self._refuse(Problem(400, "What came is not an HTTP request.", code="invalid_http"))
 
     def _watch_for_a_head(self) -> None:
         waits = self.cycle is None or self.cycle.response_complete
@@ -164,26 +179,22 @@ class Connection(H11Protocol):
     def _no_head(self) -> None:
         if self.transport.is_closing():
             return
-        begun, _closed = self.conn.trailing_data
-        if begun and self.conn.our_state is h11.IDLE:
+        if self._in_head:
             seconds = self.config.settings.head_timeout_s
             self._refuse(Problem(408, f"The head was not whole within {seconds:g} s.", code="request_timeout"))
         else:
             self.transport.close()
 
     def _refuse(self, problem: Problem) -> None:
-        body = problem.body()
-        headers = [
-            (b"content-type", b"application/json"),
-            (b"content-length", str(len(body)).encode()),
-            (b"connection", b"close"),
-        ]
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            response = h11.Response(
-                status_code=problem.status, headers=headers, reason=STATUS_PHRASES.get(problem.status, b"")
-            )
-            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
-                self.transport.write(self.conn.send(event) or b"")
+        if self.cycle is None or self.cycle.response_complete:  # else it would stand in the middle of another response
+            body = problem.body()
+            head = [
+                STATUS_LINE[problem.status],
+                b"content-type: application/json\r\n",
+                b"content-length: %d\r\n" % len(body),
+                b"connection: close\r\n\r\n",
+            ]
+            self.transport.write(b"".join(head) + body)
         self.transport.close()
 
     @staticmethod

@@ -43,7 +43,7 @@ def test_every_other_name_is_refused_whatever_is_asked(server, host, path):
 def test_a_request_without_a_host_is_refused(server):
     with server.connect() as connection:
         connection.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
-        assert read_all(connection).startswith(b"HTTP/1.1 421 ")
+        assert read_all(connection).startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize(
