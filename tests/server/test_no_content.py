@@ -37,7 +37,8 @@ def test_one_line_for_each_request_and_nothing_of_it(log):
         server.ask(key, messages=ASKED, **{MARK: 1})
         server.request("GET", f"/v1/models/{MARK}", headers=key)
         server.request("GET", f"/{MARK}?{MARK}=1", headers={**key, "X-Request-Id": MARK, "User-Agent": MARK})
-        server.request(MARK.upper(), "/livez")
+        server.request(MARK.upper(), "/livez")  # is no HTTP, so it has no line
+        server.request("PROPFIND", "/livez", headers={"X-Y": MARK})
         server.request("GET", "/livez", headers={"Host": f"{MARK}.example"})
         server.request("POST", "/v1/chat/completions", MARK.encode(), {**key, "Content-Type": "application/json"})
     lines = access_lines(log)
