@@ -76,11 +76,15 @@ def _email(random: Random) -> tuple[str, str]:
         ["example.com", "mail.example.org", "example.co.uk", "uni-beispiel.de", "ejemplo.es", "exemple.fr", "example.com.br",
          "firma.example", "beispiel.museum", "xn--bcher-kva.example"]
     )  # fmt: skip
-    if random.random() < 0.08:
-        local, domain = (
-            random.choice(["用户", "пользователь", "müller"]),
-            random.choice(["例子.公司", "пример.рф", "bücher.example"]),
-        )
+    if random.random() < 0.16:
+        local = random.choice([
+            "müller", "jürgen.weiß", "łukasz", "øyvind_næss", "renée-dupré", "josé.nuñez{n}", "żaneta+news", "пользователь", "иван.{n}",
+            "παράδειγμα", "संपर्क", "用户", "用户{n}", "山田.太郎", "مستخدم",
+        ]).format(n=random.randrange(10, 99))  # fmt: skip
+        if random.random() < 0.6:
+            domain = random.choice(
+                "例子.公司 пример.рф bücher.example post.münchen.example παράδειγμα.ελ डाटामेल.भारत مثال.شبكة".split()
+            )
     address = f"{local}@{domain}"
     return address, address.upper() if random.random() < 0.05 else address
 

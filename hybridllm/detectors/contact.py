@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
@@ -15,13 +16,23 @@ if TYPE_CHECKING:
 __all__ = ["find_emails", "find_phones"]
 
 _LOCAL_ASCII = re.compile(r"[A-Za-z0-9_.%+'\-]+\Z")
-_LOCAL = re.compile(r"[\w.%+'\-]+\Z")
+_LOCAL_SIGNS = frozenset("_.%+'-")
 _DOMAIN = re.compile(
     r"(?:[A-Za-z0-9](?:[A-Za-z0-9\-]{0,62})\.){1,8}([A-Za-z]{2,24}|xn--[a-z0-9\-]{2,59})(?![A-Za-z0-9_\-])"
 )
-_UNICODE_DOMAIN = re.compile(r"(?:\w[\w\-]{0,62}\.){1,8}([^\W\d_]{2,24})(?![\w\-])")
+_DOMAIN_SIGNS = frozenset("_.-")
+# Scripts that write words without spaces between them, or with endings: Thai, Lao, Burmese, Khmer, Chinese, Japanese, Korean.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3040-\u318f\u31a0-\u31bf\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_IN_UNSPACED = re.compile(f"[{_UNSPACED}]")
+# What stands before an address in such a text: up to the last place where another script follows. A few digits there are more likely
+# to belong to a name; a number that is one (that of an account, as in 123456@qq.com) has five at least.
+_PROSE = re.compile(rf".*[{_UNSPACED}](?=[^{_UNSPACED}_.%+'\-])(?![0-9]{{1,4}}\Z)")
 _ADDRESS_LITERAL = re.compile(r"\[(?:[0-9]{1,3}\.){3}[0-9]{1,3}\]")
 _LONGEST_LOCAL = 64
+_LONGEST_DOMAIN, _LONGEST_LABEL, _MOST_LABELS = 255, 63, 9
 # What stands after the last dot of file names and versions, as in icon@2x.png; none of them is a top-level domain.
 _FILES = frozenset(
     "png jpg jpeg gif svg webp bmp tif tiff pdf txt css scss html htm json yaml yml toml xml csv log lock whl gz js jsx ts tsx "
@@ -74,17 +85,36 @@ def _is_usual(text: str, find: Find, reading: Reading) -> bool:
 
 
 def _email(text: str, at: int, first: int, last: int) -> Find | None:
-    before = text[max(first, at - _LONGEST_LOCAL) : at]
-    local = (_LOCAL_ASCII if before[-1:].isascii() else _LOCAL).search(before)
-    name = local[0].lstrip(".'-") if local else ""
-    if not name:
+    local = _local(text, at, first)
+    if not local:
         return None
     end = _domain_end(text, at + 1, last)
     if not end:
         return None
-    if name == "git" and text[end : end + 1] == ":":
-        return None  # where a repository is
+    if _IN_UNSPACED.search(text, at + 1, end) is None:
+        local = local[prose.end() :] if (prose := _PROSE.match(local)) else local
+    name = local.lstrip(".'-")
+    if not name or (name == "git" and text[end : end + 1] == ":"):  # where a repository is
+        return None
     return at - len(name), end
+
+
+def _local(text: str, at: int, first: int) -> str:
+    """What may be the part before the "@" that stands at ``at``: letters and digits of all scripts (RFC 6531), and usual signs."""
+    first = max(first, at - _LONGEST_LOCAL)
+    before = text[first:at]
+    if before.isascii():
+        local = _LOCAL_ASCII.search(before)
+        return local[0] if local else ""
+    start = at
+    while start > first and _is_part(text[start - 1], _LOCAL_SIGNS):
+        start -= 1
+    return text[start:at]
+
+
+def _is_part(character: str, signs: frozenset[str]) -> bool:
+    """Whether it is a letter or a digit, a mark that is written with one, or one of ``signs``."""
+    return character.isalnum() or character in signs or unicodedata.category(character)[0] == "M"
 
 
 def _domain_end(text: str, start: int, last: int) -> int:
@@ -94,12 +124,40 @@ def _domain_end(text: str, start: int, last: int) -> int:
         literal = _ADDRESS_LITERAL.match(text, start, last)
         if literal:
             return literal.end()
-        domain = None if text[start : min(last, start + 256)].isascii() else _UNICODE_DOMAIN.match(text, start, last)
     if domain is None:
-        return 0
-    name = domain[1].lower()
-    is_plausible = name in _COUNTRIES if len(name) == 2 and name.isascii() else name not in _FILES
-    return domain.end() if is_plausible else 0
+        may_be_international = not text[start : min(last, start + _LONGEST_DOMAIN)].isascii()
+    else:
+        # A letter of another script goes on with it, as in post.münchen.example; in an unspaced text the next word does not.
+        follows = text[domain.end() : min(last, domain.end() + 1)]
+        may_be_international = (
+            not follows.isascii() and _is_part(follows, _DOMAIN_SIGNS) and not _IN_UNSPACED.match(follows)
+        )
+    end = _international_domain_end(text, start, last) if may_be_international else 0
+    return end or (domain.end() if domain and _is_plausible(domain[1]) else 0)
+
+
+def _international_domain_end(text: str, start: int, last: int) -> int:
+    """Where a domain with letters of any script (RFC 5890) ends that begins here; 0 if there is none."""
+    last = min(last, start + _LONGEST_DOMAIN)
+    stop = start
+    while stop < last and _is_part(text[stop], _DOMAIN_SIGNS):
+        stop += 1
+    found, end = 0, start
+    for index, label in enumerate(text[start:stop].split(".")[:_MOST_LABELS]):
+        if not 0 < len(label) <= _LONGEST_LABEL or label[0] == "-":
+            break
+        end += len(label)
+        is_word = len(label) >= 2 and all(letter.isalpha() or not letter.isalnum() for letter in label)
+        if index and is_word and not _DOMAIN_SIGNS.intersection(label) and _is_plausible(label):
+            found = end
+        end += 1
+    return found
+
+
+def _is_plausible(name: str) -> bool:
+    """Whether a domain may end with it."""
+    name = name.lower()
+    return name in _COUNTRIES if len(name) == 2 and name.isascii() else name not in _FILES
 
 
 # Country calling codes: ITU-T E.164, list of assigned codes.

@@ -61,7 +61,8 @@ FOUND = {
         "FR14-2004-1010-0505-0001-3M02-606", "NO9386011117947", "MT84MALT011000012345MTLCAST001S",
     ],
     "email": ["jane.doe@example.com", "a+b@mail.example.co.uk", "jane＠example.com", "用户@例子.公司", "müller@bücher.example",
-              "请联系jane@example.com谢谢", "<jane@example.com>", "mailto:jane@[192.0.2.1]", "o'hara@example.ie"],
+              "请联系jane@example.com谢谢", "<jane@example.com>", "mailto:jane@[192.0.2.1]", "o'hara@example.ie", "संपर्क@डाटामेल.भारत", "ติดต่อ@ตัวอย่าง.ไทย",
+              "josé@example.com", "用户88@例子.公司", "παράδειγμα@example.com", "иван.петров@почта.рф"],
     "phone": [
         "+49 30 1234567", "0049 (30) 1234-567", "+86 138 0013 8000", "13800138000", "138-0013-8000", "(415) 555-2671",
         "415-555-2671", "+1.415.555.2671", "06 12 34 56 78", "020 7946 0958", "010-12345678", "090-1234-5678", "+44 (0)20 7946 0958",
@@ -85,7 +86,8 @@ NOT_FOUND = {
                      "a4111111111111111f", "4006381333931", "2019 2020 2021 2022 2023 2024"],
     "iban": ["DE89370400440532013001", "XX89370400440532013000", "DE8937040044", "ab12 monkeys are not money", "DE893704004405320130009"],
     "email": ["at nine@ten", "jane@localhost", "look @ this.", "a@b", "icon@2x.png", "git@github.com:a/b", "react@18.2.0", "x = 1\n@app.route",
-              "package@1.0.0-beta.rc"],
+              "package@1.0.0-beta.rc", "转发@小明：你好", "menü@2x.png", "naïve@café", "ü@ö.", "用户@例子。", "é@-ü.рф", "ü@a..рф",
+              "Grüße an @jürgen und @zoë", "联系@客服。谢谢大家", "ёлка@3x.webp"],
     "phone": ["we open at 09:00", "room 101, floor 3", "2024-05-17", "12345", "price 1,250.00", "4111111111111111", "+1 000 000 points",
               "415 555 2671 3000 40", "invoice 0031191529", "from 1999-2004 and 2010-2020"],
     "national_id": ["110105194912310021", "11010519491331002X", "000-12-3456", "666-12-3456", "900-12-3456",
@@ -302,6 +304,48 @@ def test_several_finds_in_one_text():
     assert [text[span.start : span.end] for span in spans] == ["a@example.com", "b@example.com", "c@example.com"]
 
 
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("Schreib an müller@example.com, bitte", "müller@example.com"),
+        ("Schreib an mu\u0308ller@example.com", "mu\u0308ller@example.com"),
+        ("MÜLLER@BÜCHER.EXAMPLE", "MÜLLER@BÜCHER.EXAMPLE"),
+        ("пишите на иван.петров99@example.com.", "иван.петров99@example.com"),
+        ("jane@post.münchen.example oder", "jane@post.münchen.example"),
+        ("jane@mail.bremünchen.example", "jane@mail.bremünchen.example"),  # not mail.brem
+        ("jane@xn--bcher-kva.example", "jane@xn--bcher-kva.example"),
+        ("डाक: संपर्क@डाटामेल.भारत पर", "संपर्क@डाटामेल.भारत"),
+        # An unspaced text ends where another script begins, and goes on after the domain.
+        ("请联系jane@example.com谢谢", "jane@example.com"),
+        ("请联系müller@example.com谢谢", "müller@example.com"),
+        ("我的邮箱是123456@example.com，谢谢", "123456@example.com"),
+        ("メールはtaro.yamada@example.jpです", "taro.yamada@example.jp"),
+        ("이메일은jane@example.com입니다", "jane@example.com"),
+        ("请记录 用户88@example.com。", "用户88@example.com"),
+        ("请记录 用户.li@example.com。", "用户.li@example.com"),
+        ("请记录 用户@例子.公司。", "用户@例子.公司"),
+        ("..ü@example.com", "ü@example.com"),
+    ],
+)
+def test_an_address_is_found_as_a_whole_in_any_script(text, address):
+    (span,) = SETS["email"].spans(text)
+    assert text[span.start : span.end] == address
+
+
+@given(
+    st.text(st.sampled_from("aZ09éßłюш字ガก็한"), min_size=1, max_size=20),
+    st.text(st.sampled_from("abüю字"), min_size=1, max_size=20),
+    st.sampled_from(["com", "рф", "भारत", "公司"]),
+)
+@settings(max_examples=200, deadline=None)
+def test_nothing_of_an_address_of_one_script_and_its_neighbours_is_left_behind(local, name, top):
+    address = f"{local}@{name}.{top}"
+    (span,) = SETS["email"].spans(f"to: {address} .")
+    left = f"to: {address} ."[4 : span.start]
+    assert span.end == 4 + len(address)
+    assert not left or left[-1] in "字ガก็한"  # words of an unspaced text before it
+
+
 def taken_s(function, *arguments):
     """Processor time of a call, the better of two, without the rubbish of other tests that may be collected meanwhile."""
     taken = []
@@ -319,7 +363,7 @@ def taken_s(function, *arguments):
 
 @pytest.mark.parametrize(
     "piece",
-    ["1", "1 ", "a@", "a.", "+1", "DE12 ", "(415) ", "1-", "eyJ-", "sk-", "<", "1234567F1234567<", "\n1", "1.", "password is ", "key = ",
+    ["1", "1 ", "a@", "ü@", "字a@", "ü.", "ü@ü.", "a.", "+1", "DE12 ", "(415) ", "1-", "eyJ-", "sk-", "<", "1234567F1234567<", "\n1", "1.", "password is ", "key = ",
      "://a:b", "-----BEGIN PRIVATE KEY-----", "a" * 40 + " ", "\u0301", "ﬁ", "4111 1111 ", "123456789 ", "tel 1", "\t", "@a.b\n", "A1",
      "PuTTY-User-Key-File-2: ", "BSN 111222334 ", "RSSMRA85T10A562", "MIIaaA", "1\n"],
 )  # fmt: skip
