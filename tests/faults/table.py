@@ -224,7 +224,7 @@ NOT_AN_ANSWER = (
         cause="line without an end|larger than",
     ),
     Fault(
-        name="an endless body of empty chunks", site=http(flood(b"", EMPTY)), cause="larger than", max_response_mib=1.0
+        name="an endless body of empty chunks", site=http(flood(b"", EMPTY)), cause="larger than", max_response_mib=0.25
     ),
     Fault(
         name="a trickle of empty chunks",

@@ -14,7 +14,7 @@ from tests.faults.servers import Site, connection, endless_handshake, http, swal
 from tests.faults.table import PATIENT, WHOLE, Fault, beginning
 from tests.hybridllm.loopback import silent, stalls_after, status
 
-DEADLINE_S = 1.2
+DEADLINE_S = 2.0
 SLOW_NAME = "slow.invalid"
 
 
