@@ -149,9 +149,10 @@ class Slot:
                     await on_tick()
         finally:
             self._task = None
-            for task in (doing, gone):
-                task.cancel()
-            await asyncio.wait({doing, gone})
+            gone.cancel()  # it ends in the loop's next turn, for which nobody has to wait
+            if not doing.done():
+                doing.cancel()
+                await asyncio.wait({doing})
             if not doing.cancelled():
                 doing.exception()  # whatever the work said while it was being cancelled, nobody wants it any more
 
