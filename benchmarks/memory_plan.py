@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from local_runtime.build import BuildRequest
+from local_runtime.card_context import context_bytes
 from local_runtime.child_process import python_command, python_environment
 from local_runtime.client import LocalEngine
 from local_runtime.events import Finished
@@ -42,6 +43,7 @@ _NEW_TOKENS = 8
 """Tokens of the first answer; each further one has as many more, so that every number of answers is under way for a while."""
 
 _POLL_S = 0.02
+_POLL_CARD_S = 0.004
 
 _SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 _TEMPLATE = """\
@@ -168,13 +170,12 @@ def _write_tokenizer(file: Path, vocab_size: int) -> None:
 def predicted(options: LoadOptions, kind: str) -> MemoryForecast:
     """What a load is expected to take where memory is plenty."""
     folder = model_folder(options.model)
-    card_mib = _PLENTY_MIB if kind == "cuda" else None
     assert options.quant != "auto"
     assert options.context_tokens is not None
     (case,) = plan_cases(
         folder,
         ModelConfig.from_folder(folder),
-        Machine("cuda" if kind == "cuda" else "cpu", _PLENTY_MIB, card_mib),
+        _card() if kind == "cuda" else Machine("cpu", _PLENTY_MIB),
         quants=(options.quant,),
         contexts=(options.context_tokens,),
         max_sequences=options.max_sequences,
@@ -183,14 +184,49 @@ def predicted(options: LoadOptions, kind: str) -> MemoryForecast:
     return case.memory
 
 
+def _card() -> Machine:
+    """A card whose memory is plenty; what a context takes is measured on the one that is here."""
+    context = context_bytes(0)
+    if context is None:
+        raise RuntimeError("no context can be made on a CUDA device")
+    return Machine("cuda", _PLENTY_MIB, _PLENTY_MIB, context / MIB, context_measured=True)
+
+
+class _CardPeak:
+    """The most that is taken of a card's memory beyond what was taken before, read from its driver every few milliseconds."""
+
+    def __init__(self) -> None:
+        self._before_mib = self._least_mib = accelerator_headroom_mib() or 0.0
+        self._finished = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> _CardPeak:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finished.set()
+        self._thread.join()
+
+    @property
+    def mib(self) -> float:
+        return self._before_mib - self._least_mib
+
+    def _watch(self) -> None:
+        while not self._finished.wait(_POLL_CARD_S):
+            left_mib = accelerator_headroom_mib()
+            if left_mib is None:  # there is no card
+                return
+            self._least_mib = min(self._least_mib, left_mib)
+
+
 def measured(options: LoadOptions) -> Measured:
     """Load in a fresh process, answer until the cache is full, and read the peak.
 
     Raises:
         RuntimeError: A request was not answered in full.
     """
-    card_before_mib = accelerator_headroom_mib() or 0.0
-    with LocalEngine(options) as engine:
+    with _CardPeak() as card, LocalEngine(options) as engine:
         info = engine.start()
         loaded_mib = engine.stats().peak_rss_mib
         random = Random(1)
@@ -199,8 +235,7 @@ def measured(options: LoadOptions) -> Measured:
         ends = [list(stream)[-1] for stream in streams]
         if not all(isinstance(end, Finished) and end.reason == "length" for end in ends):
             raise RuntimeError("an answer was not given in full")
-        card_mib = card_before_mib - (accelerator_headroom_mib() or 0.0)
-        return Measured(loaded_mib, engine.stats().peak_rss_mib, card_mib)
+        return Measured(loaded_mib, engine.stats().peak_rss_mib, card.mib)
 
 
 def _filling(random: Random, info: ModelInfo, new_tokens: int, seed: int) -> GenerateRequest:
@@ -277,7 +312,12 @@ def run_case(name: str, quant: Any, context_tokens: int, sequences: int, target:
         "peak": _compared(expected.peak_bytes, found.peak_mib),
     }
     if expected.card_bytes:
+        of_context_bytes = expected.card_context_bytes
         record["card"] = _compared(expected.card_bytes, found.card_mib)
+        record["card_context_mib"] = round(of_context_bytes / MIB, 1)
+        record["card_without_context"] = _compared(
+            expected.card_bytes - of_context_bytes, found.card_mib - of_context_bytes / MIB
+        )
     if build_mib is not None:
         record["build"] = {"bound_mib": expected.build_bytes / MIB, "measured_mib": round(build_mib, 1)}
     return record

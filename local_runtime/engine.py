@@ -22,7 +22,7 @@ from local_runtime.events import EngineStats, Event, Failed, StateKept
 from local_runtime.preparation import Preparation
 from local_runtime.process_memory import peak_rss_mib, rss_mib
 from local_runtime.saved_state import SavedStates
-from local_runtime.scheduler import DecodeStep, EvictStep, ForkStep, PrefillStep, Scheduler
+from local_runtime.scheduler import DecodeStep, EvictStep, ForkStep, PrefillStep, Scheduler, SlideStep
 from local_runtime.speculation import StepCosts, draw_as_guessed, rounding_is_known
 from local_runtime.tool_calls.answers import template_variables
 
@@ -79,8 +79,8 @@ class Engine:
             remove=self._runner.remove_sequence if prefix_cache else None,
             pop=self._runner.pop if prefix_cache else None,
             mixed=True,
+            window=self._runner.window,
         )
-        self._capacity_tokens = self._runner.total_pages * self._runner.page_tokens
         self._sequence_ids = itertools.count()
         self._by_request: dict[int, Generation] = {}
         self._by_sequence: dict[int, Generation] = {}
@@ -236,6 +236,8 @@ class Engine:
                 self._scheduler.pace.decoded(time.perf_counter() - began_s)
         elif isinstance(step, ForkStep):
             self._fork(step)
+        elif isinstance(step, SlideStep):
+            self._slide(step)
         elif isinstance(step, EvictStep):
             self._evict(step)
         self.beat += 1
@@ -254,6 +256,15 @@ class Engine:
             self._scheduler.requeue(sequence)
             return
         generation.in_runner = True
+        self._scheduler.computed(step)
+
+    def _slide(self, step: SlideStep) -> None:
+        sequence = step.sequence
+        try:
+            self._runner.drop_first(sequence.sequence_id, step.tokens)
+        except Exception as error:  # noqa: BLE001 - only this sequence took part in the step
+            self._fail(self._by_sequence[sequence.sequence_id], error)
+            return
         self._scheduler.computed(step)
 
     def _prefill(self, step: PrefillStep) -> None:

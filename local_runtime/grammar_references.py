@@ -163,6 +163,8 @@ class References:
             return _below(one, other) or _below(other, one)
         if common != {"object"}:
             return False
+        if _forbids(one, other.get("required", ())) or _forbids(other, one.get("required", ())):
+            return True
         properties, others = one.get("properties", {}), other.get("properties", {})
         # A property that one of the two requires is there in every answer to that one.
         names = {*one.get("required", ()), *other.get("required", ())} & properties.keys() & others.keys()
@@ -189,6 +191,13 @@ def _kinds_of_value(value: object) -> set[str]:
     if isinstance(value, str):
         return {"string"}
     return {"array" if isinstance(value, list) else "object" if isinstance(value, dict) else "null"}
+
+
+def _forbids(schema: Mapping[str, Any], names: Sequence[str]) -> bool:
+    """Whether an object that keeps to a schema lacks one of these properties."""
+    if schema.get("additionalProperties") is not False or schema.get("patternProperties"):
+        return False
+    return any(name not in schema.get("properties", {}) for name in names)
 
 
 def _values(schema: Mapping[str, Any]) -> list[Any] | None:

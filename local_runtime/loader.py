@@ -18,6 +18,7 @@ import psutil
 
 from local_runtime.admission import OUT_OF_MEMORY_WORDS
 from local_runtime.build import BuildRequest, Prepared, find_prepared, is_compiled
+from local_runtime.card_context import held_context
 from local_runtime.checkpoint import Checkpoint
 from local_runtime.child_process import python_command, python_environment
 from local_runtime.errors import (
@@ -95,6 +96,13 @@ def load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
 
 
 def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
+    with contextlib.ExitStack() as until_loaded:
+        return _load_within(until_loaded, options, on_progress)
+
+
+def _load_within(
+    until_loaded: contextlib.ExitStack, options: LoadOptions, on_progress: ProgressCallback
+) -> LoadedModel:
     started = time.perf_counter()
     on_progress(Progress("resolve", None, options.model))
     folder = model_folder(options.model)
@@ -110,6 +118,11 @@ def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
     quant = options.quant if options.quant != "auto" else recommended_quant(parameters, specs)
     kind, index = _device_of(options.target)
     weights_bytes = converted_bytes(specs, quant, kind)
+    if kind == "cuda":
+        has_own_memory = accelerator_headroom_mib(index) is not None  # which an integrated device has not
+        if has_own_memory:
+            require_host_room(kind, system_headroom_mib())
+        until_loaded.enter_context(held_context(index))  # so that what is left of the card then is left for the model
 
     def plan() -> MemoryPlan:
         return _plan_memory(options, config, kind, index, quant, weights_bytes)
@@ -243,8 +256,6 @@ def _plan_memory(
     )
     headroom_mib = system_headroom_mib()
     card_mib = accelerator_headroom_mib(index) if kind == "cuda" else None
-    if card_mib is not None:  # else the device has no memory of its own, as in an integrated one
-        require_host_room(kind, headroom_mib)
     return needs.plan(
         headroom_mib=headroom_mib if card_mib is None else card_mib,
         memory_mib=options.memory_mib,

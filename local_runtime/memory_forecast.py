@@ -60,7 +60,8 @@ class MemoryForecast:
         workspace_bytes: Activations and logits.
         cache_bytes: The key-value cache when it is full.
         build_bytes: The most that the process that converts and compiles takes, once, at the first start.
-        card_bytes: What a card holds of its own: weights, workspace, cache, and its context. 0 on a processor.
+        card_bytes: What a card holds of its own: weights, workspace, cache, code and the process's context. 0 on a processor.
+        card_context_bytes: Of these, the context.
     """
 
     libraries_bytes: int
@@ -72,6 +73,7 @@ class MemoryForecast:
     cache_bytes: int
     build_bytes: int
     card_bytes: int = 0
+    card_context_bytes: int = 0
 
     @property
     def before_model_bytes(self) -> int:
@@ -106,7 +108,13 @@ class MemoryForecast:
 
 
 def forecast(
-    needs: MemoryNeeds, *, target_kind: str, cache_tokens: int, vocab_size: int, tokenizer_file_bytes: int | None = None
+    needs: MemoryNeeds,
+    *,
+    target_kind: str,
+    cache_tokens: int,
+    vocab_size: int,
+    tokenizer_file_bytes: int | None = None,
+    card_context_bytes: int = 0,
 ) -> MemoryForecast:
     """Add up what the engine's process holds.
 
@@ -116,6 +124,7 @@ def forecast(
         cache_tokens: Tokens that the key-value cache holds.
         vocab_size: Tokens of the tokenizer.
         tokenizer_file_bytes: Length of ``tokenizer.json``; None if it isn't known.
+        card_context_bytes: What of the needs is the process's context on a card.
     """
     cache_bytes = needs.cache_bytes(cache_tokens)
     on_card = target_kind == "cuda"
@@ -130,6 +139,7 @@ def forecast(
         cache_bytes=cache_bytes,
         build_bytes=build_bound_bytes(target_kind),
         card_bytes=needs.runtime_bytes + model_bytes if on_card else 0,
+        card_context_bytes=card_context_bytes if on_card else 0,
     )
 
 

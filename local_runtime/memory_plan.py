@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from local_runtime.errors import OutOfMemoryError
-from local_runtime.kernels.limits import PAGE_TOKENS
+from local_runtime.kernels.limits import MAX_SEQUENCES, PAGE_TOKENS
+from local_runtime.sliding import sliding_window
 
 if TYPE_CHECKING:
     from local_runtime.models.config import ModelConfig
@@ -24,11 +25,13 @@ __all__ = [
     "MemoryNeeds",
     "MemoryPlan",
     "build_bound_bytes",
+    "kept_logits_rows",
     "logits_rows",
     "predict_needs",
     "require_host_room",
     "require_room_for_libraries",
     "require_room_to_build",
+    "score_tokens",
 ]
 
 _MIB = 1 << 20
@@ -40,7 +43,11 @@ LEAST_CONTEXT_TOKENS = 512
 """A context that nobody asked for is not cut below this: less holds no question with its instructions and an answer."""
 
 SPARE_MIB = 32
-"""Left free beyond what is predicted: the tokenizer's and Python's own objects, and what allocators cannot give out again."""
+"""Left free beyond what is predicted: the tokenizer's and Python's own objects, what allocators cannot give out again, and logits of
+tokens that are scored (for prompts' log probabilities, and to check guesses), which with their copy come to 24 MiB at most."""
+
+_SCORE_BYTES = 8 * _MIB
+"""Logits of tokens that are scored in one step, where decodes don't need more."""
 
 _RUNTIME_MIB = {"cpu": 32, "cuda": 640, "metal": 256}
 """What the process grows by when it loads TVM's runtime, its linker and the compiled code: on a CPU 27 MiB, of which 20 are mapped
@@ -57,12 +64,8 @@ _BUILD_PEAK_MIB = {"cpu": 336, "cuda": 1100, "metal": 480}
 """The most that a build process has resident, with all of the compiler's mapped code, a part of which a system that is short of memory
 drops: on a CPU 300 MiB, whatever the model. Metal's is an estimate."""
 
-_CARD_MIB = 704
-"""What a CUDA context, the kernels, and the cache's buffer for indices (128 MiB) take of a card's memory beside the tensors: 690 MiB
-on an H100."""
-
 _CACHE_SHARE = 0.5
-"""Beyond one whole context, the cache takes at most this part of what is left: the rest of the machine wants to live too."""
+"""Beyond one whole sequence, the cache takes at most this part of what is left: the rest of the machine wants to live too."""
 
 _STEP_BYTES = 1 * _MIB
 """What the first steps take whatever the model: the threads' stacks, the cache's tables, and the kernels' scratch memory."""
@@ -77,12 +80,18 @@ class MemoryNeeds:
         weights_bytes: Converted weights.
         workspace_bytes: Activations of one chunk of a prompt, the cache's own buffers, and logits.
         token_bytes: Keys and values of one token in all layers.
+        held_tokens: The most tokens that one sequence holds, where it lets go of its first ones; None where it holds all.
     """
 
     runtime_bytes: int
     weights_bytes: int
     workspace_bytes: int
     token_bytes: int
+    held_tokens: int | None = None
+
+    def sequence_tokens(self, context_tokens: int) -> int:
+        """The most tokens that a sequence of a context of so many has in the cache at a time."""
+        return context_tokens if self.held_tokens is None else min(context_tokens, self.held_tokens)
 
     def cache_bytes(self, tokens: int) -> int:
         """The key-value cache for so many tokens; TVM adds a page of its own."""
@@ -117,15 +126,16 @@ class MemoryNeeds:
         left_bytes = int((headroom_mib - SPARE_MIB) * _MIB) - fixed_bytes - self.runtime_bytes
         if memory_mib is not None:
             left_bytes = min(left_bytes, memory_mib * _MIB - fixed_bytes)
-        whole_tokens = context_tokens * max_sequences
+        one_tokens = self.sequence_tokens(context_tokens)
+        whole_tokens = one_tokens * max_sequences
         plan = MemoryPlan(self, context_tokens, whole_tokens, whole_tokens)
         if self.cache_bytes(whole_tokens) <= left_bytes * _CACHE_SHARE:
             return plan
         fitting_tokens = self.cache_tokens(left_bytes)
-        if fitting_tokens >= context_tokens:
+        if fitting_tokens >= one_tokens:
             shared_tokens = self.cache_tokens(int(left_bytes * _CACHE_SHARE))
-            return replace(plan, total_tokens=min(whole_tokens, max(context_tokens, shared_tokens)))
-        least_tokens = min(context_tokens, LEAST_CONTEXT_TOKENS) if may_cut_context else context_tokens
+            return replace(plan, total_tokens=min(whole_tokens, max(one_tokens, shared_tokens)))
+        least_tokens = min(one_tokens, LEAST_CONTEXT_TOKENS) if may_cut_context else one_tokens
         if fitting_tokens < least_tokens:
             raise self._too_little(least_tokens, fitting_tokens, headroom_mib, memory_mib)
         return replace(plan, context_tokens=fitting_tokens, total_tokens=fitting_tokens)
@@ -195,6 +205,7 @@ def predict_needs(
     weights_bytes: int,
     context_tokens: int,
     max_sequences: int,
+    context_bytes: int = 0,
 ) -> MemoryNeeds:
     """What a model takes where its weights and its cache live: this machine's memory, or a card's.
 
@@ -204,20 +215,37 @@ def predict_needs(
         config: The model's shape.
         target_kind: ``cpu``, ``cuda`` or ``metal``.
         quant: The weight format.
-        weights_bytes: Size of the converted weights.
+        weights_bytes: What the converted weights take there, by :func:`local_runtime.model_plan.converted_bytes`.
         context_tokens: The context to serve; a chunk of a prompt is no longer than that.
         max_sequences: Sequences that are decoded at a time.
+        context_bytes: What the process's context on a card takes that is not there yet.
     """
+    if target_kind == "cuda":
+        from local_runtime.card_memory import card_needs  # which builds on what is here
+
+        return card_needs(
+            config,
+            quant=quant,
+            weights_bytes=weights_bytes,
+            context_tokens=context_tokens,
+            max_sequences=max_sequences,
+            context_bytes=context_bytes,
+        )
     element_bytes = 4 if target_kind == "cpu" or quant == "f32" else 2
     # A processor's memory is taken when it is written to, a card's as the program asks for it: for the longest chunk.
     chunk_tokens = min(CHUNK_TOKENS, max(context_tokens, max_sequences)) if target_kind == "cpu" else CHUNK_TOKENS
+    window = None
+    if target_kind == "cpu":
+        window = sliding_window(config.to_dict(), chunk_tokens, PAGE_TOKENS, context_tokens - 1)
     return MemoryNeeds(
-        runtime_bytes=(_CARD_MIB if target_kind == "cuda" else _RUNTIME_MIB[target_kind]) * _MIB,
+        runtime_bytes=_RUNTIME_MIB[target_kind] * _MIB,
         weights_bytes=weights_bytes,
         workspace_bytes=chunk_tokens * _activations(config) * element_bytes
-        + logits_rows(max_sequences) * config.vocab_size * 4
-        + _STEP_BYTES,
+        + logits_rows(max_sequences, config.vocab_size) * config.vocab_size * 4
+        + _STEP_BYTES
+        + (0 if window is None else window.most_tokens * config.head_dim * element_bytes),  # one head's, while it moves
         token_bytes=2 * config.num_layers * config.num_kv_heads * config.head_dim * element_bytes,
+        held_tokens=None if window is None else window.most_tokens,
     )
 
 
@@ -234,13 +262,27 @@ def _activations(config: ModelConfig) -> int:
     return widest + 2 * max(second, config.hidden_size) + qkv_width + attention_width
 
 
-def logits_rows(max_sequences: int) -> int:
-    """Rows of logits that come to be held at the same time.
+def score_tokens(max_sequences: int, vocab_size: int) -> int:
+    """The most tokens after each of which one step gives logits.
 
-    TVM keeps one buffer for each number of rows that ever was asked for, and all of them from 1 to ``max_sequences`` are; a step's
-    logits are copied once, each answer has a copy to draw from, and drawing makes two more for a moment.
+    A decode gives a row for each of ``max_sequences``, so that much is planned for; and a little more costs nothing to speak of.
     """
-    return max_sequences * (max_sequences + 1) // 2 + 2 * max_sequences + 2
+    return max(max_sequences, min(MAX_SEQUENCES, _SCORE_BYTES // (4 * vocab_size)))
+
+
+def kept_logits_rows(max_sequences: int, vocab_size: int) -> int:
+    """The most rows in all the buffers of logits that are kept for later steps; see :mod:`local_runtime.logits_memory`."""
+    return 2 * score_tokens(max_sequences, vocab_size)
+
+
+def logits_rows(max_sequences: int, vocab_size: int) -> int:
+    """Rows of logits that come to be held at the same time while answers are decoded.
+
+    TVM keeps one buffer for each number of rows that was asked for, and all of them from 1 to ``max_sequences`` are, until they
+    are too many; a step's logits are copied once, each answer has a copy to draw from, and drawing makes two more for a moment.
+    """
+    every_number = max_sequences * (max_sequences + 1) // 2
+    return min(every_number, kept_logits_rows(max_sequences, vocab_size)) + 2 * max_sequences + 2
 
 
 def require_room_for_libraries(headroom_mib: float) -> None:

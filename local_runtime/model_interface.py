@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from local_runtime.errors import OutOfMemoryError
     from local_runtime.options import ModelInfo, SamplingOptions
+    from local_runtime.sliding import SlidingWindow
     from local_runtime.state_file import StateShape
     from local_runtime.tokenizer import ChatTokenizer
 
@@ -36,6 +37,7 @@ class Runner(Protocol):
         total_pages: Pages of the cache.
         score_tokens: The most tokens in one call of :meth:`score`.
         activation_eps: Distance from 1 to the next number of the format that activations are in: how finely steps are rounded.
+        window: What a sequence has to hold, where :meth:`drop_first` may be called; None where it has to hold all of its tokens.
         can_share: Whether sequences can be forked and restored, and so share what was computed.
         state_identity: What keys and values are computed with; those of another identity are of no use.
         state_shape: How the cache stores them.
@@ -49,6 +51,7 @@ class Runner(Protocol):
     total_pages: int
     score_tokens: int
     activation_eps: float
+    window: SlidingWindow | None
     can_share: bool
     state_identity: Mapping[str, str]
     state_shape: StateShape
@@ -78,6 +81,12 @@ class Runner(Protocol):
 
     def pop(self, sequence_id: int, tokens: int) -> None:
         """Take the last tokens of a sequence back, and the pages that only they were on."""
+
+    def drop_first(self, sequence_id: int, tokens: int) -> None:
+        """Let go of the first tokens that are held of a sequence, in whole pages; what it shares with others stays with them.
+
+        After an exception what is held of it is unknown.
+        """
 
     def read_pages(self, sequence_id: int, tokens: int) -> Iterator[NDArray[Any]]:
         """Keys and values of a sequence's first tokens, in whole pages as ``state_shape`` says, layer after layer in pieces."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from local_runtime.card_memory import tensors_bytes
 from local_runtime.errors import InvalidRequestError, OutOfMemoryError, UnsupportedModelError
 from local_runtime.memory_forecast import forecast, require_room_for_tokenizer
 from local_runtime.memory_plan import predict_needs, require_host_room
@@ -87,13 +88,15 @@ def recommended_quant(parameters: int, specs: Sequence[WeightSpec]) -> Quantizat
 
 
 def converted_bytes(specs: Sequence[WeightSpec], quant: Quantization, kind: DeviceKind) -> int:
-    """How large the converted weights will be, which is known before they are converted.
+    """How much memory the converted weights will take, which is known before they are converted.
 
     Raises:
         UnsupportedModelError: The matrices don't suit the format.
     """
-    last = plan_weights(specs, quant, "cpu-tiled" if kind == "cpu" else "row-major")[-1]
-    return last.offset + last.nbytes
+    entries = plan_weights(specs, quant, "cpu-tiled" if kind == "cpu" else "row-major")
+    if kind == "cuda":
+        return tensors_bytes(entry.nbytes for entry in entries)
+    return entries[-1].offset + entries[-1].nbytes
 
 
 def tokenizer_file_bytes(folder: Path) -> int | None:
@@ -116,11 +119,15 @@ class Machine:
         kind: The kind of device.
         headroom_mib: MiB of this machine's memory that can be taken, a cgroup's limit included.
         card_mib: MiB that can be taken of a card's memory; None where the device has none of its own, or none is here.
+        context_mib: MiB of them that a process's context takes (:mod:`local_runtime.card_context`).
+        context_measured: Whether that was measured on this card.
     """
 
     kind: DeviceKind
     headroom_mib: float
     card_mib: float | None = None
+    context_mib: float = 0.0
+    context_measured: bool = False
 
 
 @dataclass(frozen=True)
@@ -210,8 +217,9 @@ class _Planner:
             weights_bytes=weights_bytes,
             context_tokens=context_tokens,
             max_sequences=self.max_sequences,
+            context_bytes=round(self.machine.context_mib * _MIB),
         )
-        whole_tokens = context_tokens * self.max_sequences
+        whole_tokens = needs.sequence_tokens(context_tokens) * self.max_sequences
         whole = self._memory(needs, whole_tokens)
         try:
             plan = self._plan(needs, whole, context_tokens)
@@ -251,4 +259,5 @@ class _Planner:
             cache_tokens=cache_tokens,
             vocab_size=self.config.vocab_size,
             tokenizer_file_bytes=self.tokenizer_file_bytes,
+            card_context_bytes=round(self.machine.context_mib * _MIB),
         )

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import tvm_ffi
 
 from local_runtime.kernels.limits import PAGES_FUNCTION
+from local_runtime.page_move import move_pages
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,7 +38,7 @@ tvm_ffi.register_global_func(PAGES_FUNCTION, _take, override=True)
 
 
 class PageAccess:
-    """The pages of one cache, to be read and written whole.
+    """The pages of one cache, to be read, written and moved whole.
 
     Args:
         cache: TVM's cache object.
@@ -55,7 +56,7 @@ class PageAccess:
 
         Args:
             sequence_id: A sequence with at least so many tokens.
-            tokens: How many, in whole pages.
+            tokens: How many, at least 1.
         """
         _, heads, _, head_dim = self._shape.page
         # The runtime checks the shape of a place to write to, and nobody writes there: it never becomes real memory.
@@ -94,6 +95,10 @@ class PageAccess:
             for first, count in _runs(pages):
                 self._device.write_rows(memory, first, values[start : start + count])
                 start += count
+
+    def move(self, layers: Sequence[Any], sources: Sequence[int], targets: Sequence[int]) -> None:
+        """Copy pages to others of a processor's cache; see :func:`local_runtime.page_move.move_pages`."""
+        move_pages([self._device.to_host(memory) for memory in layers], sources, targets)
 
 
 def _runs(pages: Sequence[int]) -> Iterator[tuple[int, int]]:

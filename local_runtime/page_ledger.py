@@ -11,6 +11,10 @@ What always holds:
 - ``held`` pages are in the table of an active sequence, each counted once. ``promised`` pages are those that active sequences may
   still take: for each, what was reserved for it less the pages that it has.
 - ``held + promised <= total``. Since idle sequences hold whatever else is used, giving them up always frees what was promised.
+
+Where sequences let go of their first tokens (:mod:`local_runtime.sliding`), one that does so gives up its share of pages that others
+hold as well, and needs pages of its own for what it keeps. There, ``held`` counts a page once for each active sequence that has it,
+so that what sharing saves is promised to nobody else.
 """
 
 from __future__ import annotations
@@ -43,6 +47,7 @@ class PageLedger:
     Args:
         total: Pages of the cache.
         page_tokens: Tokens in a page.
+        sliding: Whether sequences let go of their first tokens.
 
     Attributes:
         held: Pages that active sequences hold.
@@ -50,9 +55,10 @@ class PageLedger:
         listed: Sum of the lengths of the active sequences' tables: more than ``held`` where they share pages.
     """
 
-    def __init__(self, total: int, page_tokens: int) -> None:
+    def __init__(self, total: int, page_tokens: int, *, sliding: bool = False) -> None:
         self.total = total
         self.page_tokens = page_tokens
+        self.sliding = sliding
         self.held = 0
         self.promised = 0
         self.listed = 0
@@ -131,9 +137,17 @@ class PageLedger:
         self.promised -= more
         self.listed += more
 
-    def newly_held(self, parent_id: int, tokens: int) -> int:
-        """Pages that a fork's whole pages would add to ``held``: those that so far only idle sequences hold."""
+    def newly_held(self, parent_id: int, tokens: int, had: int = 0) -> int:
+        """Pages that a fork's whole pages would add to ``held``: those that so far only idle sequences hold.
+
+        Args:
+            parent_id: What to fork from.
+            tokens: How many of its tokens.
+            had: Pages that the one who begins anew with the fork gives up for it.
+        """
         whole = tokens // self.page_tokens
+        if self.sliding:
+            return whole - had
         active_holders = self._active_holders
         return sum(1 for page in self._accounts[parent_id].pages[:whole] if not active_holders[page])
 
@@ -151,12 +165,26 @@ class PageLedger:
         shared = parent.pages[: tokens // self.page_tokens]
         for page in shared:
             self._holders[page] += 1
-            if not self._active_holders[page]:
+            if self.sliding or not self._active_holders[page]:
                 self.held += 1
             self._active_holders[page] += 1
         account.pages = shared
         self.promised -= len(shared)
         self.listed += len(shared)
+        self.grow(sequence_id, tokens)
+
+    def slide(self, sequence_id: int, pages: int) -> None:
+        """Take the first pages of an active sequence off it; what remains is in pages that nobody else has.
+
+        Raises:
+            ValueError: There are fewer free pages, once its own are: somebody has counted wrong.
+        """
+        account = self._accounts[sequence_id]
+        tokens = account.tokens - pages * self.page_tokens
+        self._end_activity(account)
+        self._let_go(account.pages)
+        account.pages, account.tokens = [], 0
+        self.promised += account.reserved
         self.grow(sequence_id, tokens)
 
     def settle(self, sequence_id: int) -> None:
@@ -190,6 +218,17 @@ class PageLedger:
             own += 1
         return own
 
+    def last_shared(self, sequence_id: int) -> tuple[int, int] | None:
+        """The last page that a sequence shares with others: its place and its number; None if it shares none."""
+        pages = self._accounts[sequence_id].pages
+        place = len(pages) - self.own_pages(sequence_id) - 1
+        return None if place < 0 else (place, pages[place])
+
+    def has(self, sequence_id: int, place: int, page: int) -> bool:
+        """Whether a sequence has that page in that place."""
+        pages = self._accounts[sequence_id].pages
+        return place < len(pages) and pages[place] == page
+
     def frees_pages(self, sequence_id: int) -> bool:
         """Whether the end of a sequence would free a page."""
         pages = self._accounts[sequence_id].pages
@@ -216,7 +255,7 @@ class PageLedger:
         self.listed -= len(account.pages)
         for page in account.pages:
             self._active_holders[page] -= 1
-            if not self._active_holders[page]:
+            if self.sliding or not self._active_holders[page]:
                 self.held -= 1
 
     def _let_go(self, pages: list[int]) -> None:

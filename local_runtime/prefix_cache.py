@@ -163,6 +163,16 @@ class PrefixCache:
             self._shorten(victim, pages - ledger.free)
         return True
 
+    def free_or_own(self, sequence_id: int, pages: int) -> None:
+        """Give up idle entries that share a request's pages, until so many are free, or are in its sequence only."""
+        ledger = self._ledger
+        while ledger.free + ledger.own_pages(sequence_id) < pages:
+            shared = ledger.last_shared(sequence_id)
+            victim = next((entry for entry in self._idle if shared is not None and ledger.has(entry, *shared)), None)
+            if victim is None:
+                return
+            self._drop(victim)
+
     def clear(self) -> None:
         """Give all idle entries up."""
         for source in list(self._idle):

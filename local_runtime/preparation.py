@@ -42,7 +42,9 @@ class Preparation:
         self._recommended_sampling = model.recommended_sampling
         self._vocab_size = runner.vocab_size
         self._context_tokens = runner.context_tokens
-        self._capacity_tokens = runner.total_pages * runner.page_tokens
+        # What lets go of its beginning fits, however long it becomes.
+        slides = runner.window is not None
+        self._capacity_tokens = self._context_tokens if slides else runner.total_pages * runner.page_tokens
         self._score_tokens = runner.score_tokens
         self._grammars = GrammarCompiler(model.tokenizer, runner.vocab_size)
         self._step_costs = step_costs

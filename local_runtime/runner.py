@@ -11,7 +11,11 @@ import tvm_ffi
 from local_runtime.admission import OUT_OF_MEMORY_WORDS, Admission
 from local_runtime.artifact import read_artifact
 from local_runtime.errors import CompileError, OutOfMemoryError
+from local_runtime.logits_memory import LogitsMemory
+from local_runtime.memory_plan import kept_logits_rows, score_tokens
 from local_runtime.page_access import PageAccess
+from local_runtime.rotary_table import LostTokens
+from local_runtime.sliding import sliding_window
 from local_runtime.state_file import StateShape, state_identity
 from local_runtime.tvm_runtime import Device, load_objects, set_threads, shape_of
 
@@ -26,9 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["TvmRunner"]
 
 Logits = npt.NDArray[np.float32]
-
-_SCORE_BYTES = 8 * 2**20
-"""Logits of one call of :meth:`TvmRunner.score`, where decodes don't need more."""
 
 
 class TvmRunner:
@@ -81,8 +82,10 @@ class TvmRunner:
         # sequence in the same buffers.
         chunk_tokens = min(manifest["prefill_chunk_tokens"], self._whole_pages(context_tokens))
         self.prefill_chunk_tokens: int = max(chunk_tokens, self.max_sequences)
-        # A decode gives a row of logits for each sequence, so that much is planned for; and a little more costs nothing to speak of.
-        self.score_tokens: int = max(self.max_sequences, min(manifest["max_batch"], _SCORE_BYTES // (4 * vocab_size)))
+        self.score_tokens: int = min(manifest["max_batch"], score_tokens(self.max_sequences, vocab_size))
+        self._logits_memory = LogitsMemory(
+            kept_logits_rows(self.max_sequences, vocab_size), on_host=target.kind == "cpu"
+        )
         in_float32 = target.kind == "cpu" or manifest["quant"] == "f32"
         self.activation_eps = float(np.finfo(np.float32 if in_float32 else np.float16).eps)
         capacity_tokens = self._whole_pages(total_tokens)
@@ -119,6 +122,11 @@ class TvmRunner:
             self.prefill_chunk_tokens = min(self.prefill_chunk_tokens, window)
             self.score_tokens = min(self.score_tokens, window)
         self.total_pages = self.available_pages()  # the runtime rounds up by a page of its own
+        self._lost = LostTokens(told=target.kind == "cpu")
+        self.window = None
+        if self._lost.can_be_told:
+            room_tokens = min(context_tokens - 1, self.total_pages * self.page_tokens)
+            self.window = sliding_window(manifest["config"], self.prefill_chunk_tokens, self.page_tokens, room_tokens)
         self.state_shape = StateShape.of_model(
             manifest["config"], self.page_tokens, "float32" if in_float32 else "float16"
         )
@@ -151,6 +159,7 @@ class TvmRunner:
     def remove_sequence(self, sequence_id: int) -> None:
         """End a sequence and free its pages."""
         self._remove(self._cache, sequence_id)
+        self._lost.forget(sequence_id)
 
     def fork_sequence(self, parent_id: int, child_id: int, at_tokens: int | None = None) -> None:
         """Start a sequence with another one's first tokens, whose keys and values the two then share.
@@ -176,6 +185,7 @@ class TvmRunner:
             raise self._cache_is_full()
         self._require_memory(new_pages=int(copies), tokens=0)
         self._fork(self._cache, parent_id, child_id, at_tokens)
+        self._lost.inherit(child_id, parent_id)
 
     def available_pages(self) -> int:
         """Pages of the key-value cache that are free."""
@@ -201,7 +211,7 @@ class TvmRunner:
         ids = self._to_device(np.asarray(token_ids, np.int32))
         last = self._to_device(np.asarray([len(token_ids) - 1], np.int32))
         logits = self._forward(
-            [sequence_id], [len(token_ids)], lambda: self._prefill(ids, last, self._cache, self._parameters)
+            [sequence_id], [len(token_ids)], 1, lambda: self._prefill(ids, last, self._cache, self._parameters)
         )
         row: Logits = logits[0]
         return row
@@ -217,7 +227,9 @@ class TvmRunner:
         _check_count("tokens to score", count, self.score_tokens)
         ids = self._to_device(np.asarray(token_ids, np.int32))
         every = self._to_device(np.arange(count, dtype=np.int32))
-        return self._forward([sequence_id], [count], lambda: self._prefill(ids, every, self._cache, self._parameters))
+        return self._forward(
+            [sequence_id], [count], count, lambda: self._prefill(ids, every, self._cache, self._parameters)
+        )
 
     def pop(self, sequence_id: int, tokens: int) -> None:
         """Take the last tokens of a sequence back, and free the pages that only they were on.
@@ -228,6 +240,32 @@ class TvmRunner:
         if not 0 <= tokens <= int(self._length(self._cache, sequence_id)):
             raise ValueError(f"{tokens} tokens cannot be taken back: the sequence has fewer")
         self._pop(self._cache, sequence_id, tokens)
+
+    def drop_first(self, sequence_id: int, tokens: int) -> None:
+        """Let go of a sequence's first tokens, which no further one sees; from then on it is as many tokens shorter.
+
+        What it shares with others stays with them. The rest of it moves to pages of its own, of which its old ones are the first to
+        be free again: where it shared none, no page is needed that it did not have.
+
+        Args:
+            sequence_id: A sequence on a processor.
+            tokens: How many, in whole pages, and fewer than it has.
+
+        Raises:
+            ValueError: They are not, or this is no processor.
+            OutOfMemoryError: The cache has no pages for what was shared. What the sequence holds is unknown then, as after any other
+                exception.
+        """
+        length = int(self._length(self._cache, sequence_id))
+        if not self._lost.can_be_told or not 0 < tokens < length or tokens % self.page_tokens:
+            raise ValueError(f"{tokens} tokens are no pages that a sequence of {length} can do without")
+        layers, old = self._pages.locate(sequence_id, length)
+        self._remove(self._cache, sequence_id)
+        self._add(self._cache, sequence_id)
+        self._reserve(sequence_id, length - tokens)
+        _, new = self._pages.locate(sequence_id, length - tokens)
+        self._pages.move(layers, old[tokens // self.page_tokens :], new)
+        self._lost.add(sequence_id, tokens)
 
     def read_pages(self, sequence_id: int, tokens: int) -> Iterator[npt.NDArray[Any]]:
         """Keys and values of a sequence's first tokens, whole pages of them, layer after layer in pieces.
@@ -265,7 +303,7 @@ class TvmRunner:
         _check_count("sequences of one decode", len(sequence_ids), self.max_sequences)
         ids = self._to_device(np.asarray(token_ids, np.int32))
         ones = [1] * len(sequence_ids)
-        return self._forward(sequence_ids, ones, lambda: self._decode(ids, self._cache, self._parameters))
+        return self._forward(sequence_ids, ones, len(ones), lambda: self._decode(ids, self._cache, self._parameters))
 
     def decode_with_chunk(
         self, sequence_ids: Sequence[int], token_ids: Sequence[int], chunk_id: int, chunk_ids: Sequence[int]
@@ -292,11 +330,16 @@ class TvmRunner:
         lasts = self._to_device(np.asarray([*range(batch), len(tokens) - 1], np.int32))
         counts = [1] * batch + [len(chunk_ids)]
         return self._forward(
-            [*sequence_ids, chunk_id], counts, lambda: self._prefill(ids, lasts, self._cache, self._parameters)
+            [*sequence_ids, chunk_id],
+            counts,
+            batch + 1,
+            lambda: self._prefill(ids, lasts, self._cache, self._parameters),
         )
 
-    def _forward(self, sequence_ids: Sequence[int], new_tokens: Sequence[int], compute: Callable[[], Any]) -> Logits:
-        """Reserve the new tokens' places in the cache, compute, and give the logits.
+    def _forward(
+        self, sequence_ids: Sequence[int], new_tokens: Sequence[int], rows: int, compute: Callable[[], Any]
+    ) -> Logits:
+        """Reserve the new tokens' places in the cache, compute, and give so many rows of logits.
 
         After an exception the cache counts tokens that were not computed: their sequences must be removed, which frees every
         page that they took.
@@ -304,6 +347,8 @@ class TvmRunner:
         self._take_pages(sequence_ids, new_tokens)
         try:
             self._require_memory(new_pages=0, tokens=sum(new_tokens))  # the pages are taken, but not touched yet
+            self._logits_memory.reserve(rows)
+            self._lost.tell(sequence_ids, new_tokens)
             return self._device.fetch(compute())
         except RuntimeError as error:
             if not any(words in str(error).lower() for words in OUT_OF_MEMORY_WORDS):

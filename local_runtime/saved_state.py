@@ -60,6 +60,8 @@ class SavedStates:
     ) -> None:
         """Write the whole pages of a conversation's beginning to a file, after computing them where they aren't there.
 
+        Of a longer one than a sequence holds at a time (:mod:`local_runtime.sliding`), as much as that.
+
         Args:
             command: What to save, and where.
             tell: Takes the outcome, once, now or after some steps of the engine.
@@ -72,7 +74,7 @@ class SavedStates:
         prefixes = self._in_use()
         page_tokens = self._runner.page_tokens
         tokens = shared_tokens(self._tokenizer, command.messages, command.chat_template_kwargs, command.tools)
-        tokens = tokens[: len(tokens) // page_tokens * page_tokens]
+        tokens = tokens[: min(len(tokens) // page_tokens, self._most_pages()) * page_tokens]
         if not tokens:
             raise InvalidRequestError(
                 f"What is to be saved has fewer tokens than a page of the key-value cache, {page_tokens}.",
@@ -118,7 +120,7 @@ class SavedStates:
         """
         started = time.perf_counter()
         prefixes, runner = self._in_use(), self._runner
-        room = min(runner.total_pages, (runner.context_tokens - 1) // runner.page_tokens)
+        room = min(self._most_pages(), (runner.context_tokens - 1) // runner.page_tokens)
         state = read_state(path, runner.state_identity, runner.state_shape, room)
         tokens = state.tokens
         if max(tokens) >= runner.vocab_size:
@@ -134,6 +136,11 @@ class SavedStates:
             if not prefixes.adopt(sequence_id, tokens):
                 runner.remove_sequence(sequence_id)
         return StateKept(len(tokens), state.file_bytes, time.perf_counter() - started)
+
+    def _most_pages(self) -> int:
+        """The most pages that a sequence can hold with its beginning."""
+        runner = self._runner
+        return runner.total_pages if runner.window is None else runner.window.most_tokens // runner.page_tokens
 
     def _in_use(self) -> PrefixCache:
         if self._prefixes is None:

@@ -14,6 +14,10 @@ are, the open-ended sequence that was admitted last gives its own back, waits at
 with what it has said so far when its whole future fits: that happens to a sequence once at most, and nothing of its
 answer is lost.
 
+Where every layer of the model sees only the last tokens, a sequence lets go of those before them now and then
+(:mod:`local_runtime.sliding`), and no more pages are reserved for it than it then holds at a time, however long it becomes. What has
+lost its beginning is of no use to others, and is not kept.
+
 What has ended or was sent back stays in the cache as long as nobody needs its pages (:mod:`local_runtime.prefix_cache`). A sequence
 takes the longest beginning that it shares with others right before its first chunk, when those before it in the row are through;
 or when it is admitted, where it only fits like that.
@@ -33,7 +37,7 @@ from local_runtime.pace import Pace
 from local_runtime.page_ledger import PageLedger
 from local_runtime.prefix_cache import PrefixCache
 from local_runtime.sequence import SequenceState
-from local_runtime.steps import DecodeStep, EvictStep, ForkStep, PrefillStep, Step
+from local_runtime.steps import DecodeStep, EvictStep, ForkStep, PrefillStep, SlideStep, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,8 +45,9 @@ if TYPE_CHECKING:
     from local_runtime.errors import OutOfMemoryError
     from local_runtime.prefix_cache import Prefix
     from local_runtime.sequence import Sequence
+    from local_runtime.sliding import SlidingWindow
 
-__all__ = ["OPEN_ENDED_TOKENS", "DecodeStep", "EvictStep", "ForkStep", "PrefillStep", "Scheduler", "Step"]
+__all__ = ["OPEN_ENDED_TOKENS", "DecodeStep", "EvictStep", "ForkStep", "PrefillStep", "Scheduler", "SlideStep", "Step"]
 
 OPEN_ENDED_TOKENS = 256
 """Tokens of an open-ended answer that are reserved at a time."""
@@ -69,6 +74,7 @@ class Scheduler:
         remove: Ends a sequence in the runner, of the prefix cache's. None: there is no prefix cache.
         pop: Takes the last tokens of such a one back; goes with ``remove``.
         mixed: Whether the runner computes a chunk of a prompt together with a decode.
+        window: What a sequence has to hold; None where it has to hold all of its tokens.
         clock: Seconds that only grow.
 
     Attributes:
@@ -92,16 +98,19 @@ class Scheduler:
         remove: Callable[[int], None] | None = None,
         pop: Callable[[int, int], None] | None = None,
         mixed: bool = False,
+        window: SlidingWindow | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if min(total_pages, page_tokens, max_sequences, prefill_chunk_tokens) < 1:
             raise ValueError("pages, tokens and sequences are at least 1 each")
+        if window is not None and (window.page_tokens != page_tokens or window.chunk_tokens < prefill_chunk_tokens):
+            raise ValueError("the window was made for other pages, or for smaller steps")
         self.total_pages = total_pages
         self.page_tokens = page_tokens
         self.max_sequences = max_sequences
         self.prefill_chunk_tokens = prefill_chunk_tokens
         self.max_waiting = max_waiting
-        self.pages = PageLedger(total_pages, page_tokens)
+        self.pages = PageLedger(total_pages, page_tokens, sliding=window is not None)
         self.prefixes = None if remove is None or pop is None else PrefixCache(self.pages, remove=remove, pop=pop)
         self.pace = Pace(prefill_chunk_tokens)
         self.refused_total = 0
@@ -116,6 +125,7 @@ class Scheduler:
         self._prefilling: dict[int, Sequence] = {}
         self._running: dict[int, Sequence] = {}
         self._mixed = mixed
+        self._window = window
         self._chunks_in_a_row = 0
         self._last_was_prefill = False
         self._last_batch_was_together = False
@@ -168,7 +178,7 @@ class Scheduler:
             ValueError: Its prompt and ``max_tokens`` need more pages than there are, so it would wait for ever.
             OverloadedError: It would have to wait, and as many wait already as may.
         """
-        if self.pages_for(sequence.max_total_tokens) > self.total_pages:
+        if self._most_pages(sequence) > self.total_pages:
             raise ValueError(f"{sequence.max_total_tokens} tokens never fit into {self.total_pages} pages")
         wait_s = self.queue_wait_s
         sequence.state = SequenceState.WAITING
@@ -209,14 +219,14 @@ class Scheduler:
         """
         kept = self._release(sequence, keep=keep)
         self._looked_up.pop(sequence.sequence_id, None)
-        sequence.cached = sequence.prefix_tokens = 0
+        sequence.cached = sequence.dropped = sequence.prefix_tokens = 0
         sequence.state = SequenceState.WAITING
         self._waiting.give_back(sequence)
         return kept
 
     def next_step(self) -> Step | None:
         """Reserve what running answers need, admit what fits, then choose the next step; None if nothing is left to do."""
-        step: Step | None = self._make_room() or self._admit()
+        step: Step | None = self._slide_running() or self._make_room() or self._admit()
         if step is None and self._prefilling:
             step = self._prefill(next(iter(self._prefilling.values())))
         if step is not None:
@@ -225,35 +235,42 @@ class Scheduler:
         self._chunks_in_a_row = 0
         return self._decode(self._next_batch()) if self._running else None
 
-    def computed(self, step: ForkStep | PrefillStep | DecodeStep) -> None:
+    def computed(self, step: ForkStep | PrefillStep | DecodeStep | SlideStep) -> None:
         """Record that the runner has computed ``step``; call it before the new tokens are appended."""
         grow = self.pages.grow
         if isinstance(step, DecodeStep):
             for sequence in step.sequences:
                 sequence.cached += 1
-                grow(sequence.sequence_id, sequence.cached)
+                grow(sequence.sequence_id, sequence.held)
             if step.chunk is None:
                 return
             step = step.chunk
         sequence = step.sequence
+        if isinstance(step, SlideStep):
+            sequence.dropped += step.tokens
+            self.pages.slide(sequence.sequence_id, step.tokens // self.page_tokens)
+            if self.prefixes is not None:
+                self.prefixes.forget(sequence.sequence_id)
+            return
         if isinstance(step, ForkStep):
             if self.pages.pages(sequence.sequence_id):
                 self.pages.close(sequence.sequence_id)
                 self.pages.open(sequence.sequence_id, sequence.reserved_pages)
             self.pages.fork(step.source, sequence.sequence_id, step.tokens)
             sequence.cached = sequence.prefix_tokens = step.tokens
+            sequence.dropped = 0
             if self.prefixes is not None:
                 self.prefixes.used(step.source)
             return
         if sequence.reused_tokens is None:
             sequence.reused_tokens = step.start
         sequence.cached = step.end
-        grow(sequence.sequence_id, sequence.cached)
+        grow(sequence.sequence_id, sequence.held)
         if step.is_last:
             del self._prefilling[sequence.sequence_id]
             self._running[sequence.sequence_id] = sequence
             sequence.state = SequenceState.RUNNING
-            if self.prefixes is not None and not sequence.alone:
+            if self.prefixes is not None and not sequence.alone and not sequence.dropped:
                 self.prefixes.lend(sequence.sequence_id, sequence.tokens)
 
     def room_for_guesses(self, sequence: Sequence) -> int:
@@ -264,7 +281,7 @@ class Scheduler:
         """
         pages = self.pages.pages(sequence.sequence_id)
         most = min(sequence.reserved_pages, pages + self.pages.free)
-        return max(0, most * self.page_tokens - sequence.cached - 1)
+        return max(0, most * self.page_tokens - sequence.held - 1)
 
     def distrust(self, sequence: Sequence) -> None:
         """Lend nobody any more what a sequence, which has failed, was forked from."""
@@ -275,10 +292,15 @@ class Scheduler:
 
     def _pages_at_first(self, sequence: Sequence) -> int:
         """What to reserve for a sequence with the tokens that it has now."""
-        all_pages = self.pages_for(sequence.max_total_tokens)
+        most_pages = self._most_pages(sequence)
         if not sequence.open_ended:
-            return all_pages
-        return min(all_pages, self.pages_for(len(sequence.tokens) + OPEN_ENDED_TOKENS))
+            return most_pages
+        return min(most_pages, self.pages_for(len(sequence.tokens) - sequence.dropped + OPEN_ENDED_TOKENS))
+
+    def _most_pages(self, sequence: Sequence) -> int:
+        """The most pages that a sequence ever holds at a time."""
+        tokens = sequence.max_total_tokens
+        return self.pages_for(tokens if self._window is None else min(tokens, self._window.most_tokens))
 
     def _shortage_with(self, more_pages: int) -> OutOfMemoryError | None:
         return self._shortage(self.pages.held + self.pages.promised + more_pages)
@@ -345,7 +367,7 @@ class Scheduler:
     def _make_room(self) -> EvictStep | None:
         """Reserve the next pages of open-ended answers that have used up theirs; somebody may have to go for that."""
         for sequence in self._running.values():
-            needed = self.pages_for(len(sequence.tokens)) - sequence.reserved_pages
+            needed = self.pages_for(len(sequence.tokens) - sequence.dropped) - sequence.reserved_pages
             if needed <= 0:
                 continue
             wanted = self._pages_at_first(sequence) - sequence.reserved_pages
@@ -378,7 +400,7 @@ class Scheduler:
         del row[sequence.sequence_id]
         sequence.reserved_pages = 0
         if self.prefixes is not None:
-            if keep and sequence.cached and not sequence.alone:
+            if keep and sequence.cached and not sequence.alone and not sequence.dropped:
                 self.pages.grow(sequence.sequence_id, sequence.cached)
                 if self.prefixes.keep(sequence.sequence_id, sequence.tokens[: sequence.cached]):
                     return True
@@ -408,40 +430,71 @@ class Scheduler:
     def _prefill(self, sequence: Sequence) -> Step | None:
         """The next step for a prompt; None if it is others' turn."""
         if sequence.cached <= sequence.prefix_tokens and (prefix := self._prefix_of(sequence)) is not None:
-            more_pages = prefix.tokens // self.page_tokens - sequence.cached // self.page_tokens
+            had = sequence.cached // self.page_tokens
+            more_pages = prefix.tokens // self.page_tokens - had
             # What is held grows by the pages that only idle ones have; and as many more are not waited for any longer.
             if (
                 more_pages > 0
-                and self.pages.newly_held(prefix.source, prefix.tokens) <= self.pages.unpromised + more_pages
+                and self.pages.newly_held(prefix.source, prefix.tokens, had) <= self.pages.unpromised + more_pages
             ):
                 return self._fork(sequence, prefix)
         if not self._running:
-            self._last_was_prefill = True
-            return self._chunk(sequence, self.prefill_chunk_tokens)
+            return self._chunk_alone(sequence, self.prefill_chunk_tokens)
         if self._may_ride(sequence):
             if self._chunks_in_a_row >= _CHUNKS_IN_A_ROW:
                 return None
-            self._chunks_in_a_row += 1
             batch = self._next_batch()
             room = self.prefill_chunk_tokens - len(batch)
-            most_tokens = min(room, self.pace.riding_tokens(len(self._prefilling)))
-            return self._decode(batch, self._chunk(sequence, most_tokens))
+            chunk = self._chunk(sequence, min(room, self.pace.riding_tokens(len(self._prefilling))))
+            if isinstance(chunk, SlideStep):
+                return chunk
+            self._chunks_in_a_row += 1
+            return self._decode(batch, chunk)
         if self._last_was_prefill:
             return None
-        self._last_was_prefill = True
-        return self._chunk(sequence, self.pace.chunk_tokens(len(self._prefilling)))
+        return self._chunk_alone(sequence, self.pace.chunk_tokens(len(self._prefilling)))
 
-    def _chunk(self, sequence: Sequence, most_tokens: int) -> PrefillStep:
+    def _chunk_alone(self, sequence: Sequence, most_tokens: int) -> PrefillStep | SlideStep:
+        step = self._chunk(sequence, most_tokens)
+        self._last_was_prefill = isinstance(step, PrefillStep)
+        return step
+
+    def _chunk(self, sequence: Sequence, most_tokens: int) -> PrefillStep | SlideStep:
+        """The next chunk of a prompt, or what has to come before it."""
         if sequence.chunk_tokens is not None:
             most_tokens = min(most_tokens, sequence.chunk_tokens)
         end = min(sequence.cached + most_tokens, len(sequence.tokens))
-        self._claim(self.pages.lacking(sequence.sequence_id, end))
+        slide = self._slide(sequence, end - sequence.cached)
+        if slide is not None:
+            return slide
+        self._claim(self.pages.lacking(sequence.sequence_id, end - sequence.dropped))
         return PrefillStep(sequence, sequence.cached, end)
 
     def _decode(self, sequences: tuple[Sequence, ...], chunk: PrefillStep | None = None) -> DecodeStep:
-        lacking = 0 if chunk is None else self.pages.lacking(chunk.sequence.sequence_id, chunk.end)
-        self._claim(lacking + sum(self.pages.lacking(each.sequence_id, each.cached + 1) for each in sequences))
+        lacking = sum(self.pages.lacking(each.sequence_id, each.held + 1) for each in sequences)
+        if chunk is not None:
+            lacking += self.pages.lacking(chunk.sequence.sequence_id, chunk.end - chunk.sequence.dropped)
+        self._claim(lacking)
         return DecodeStep(sequences, chunk)
+
+    # ---- what no token sees any more ----
+
+    def _slide_running(self) -> SlideStep | None:
+        """What has to come before the next token of some running sequence."""
+        if self._window is None:
+            return None
+        return next((step for each in self._running.values() if (step := self._slide(each, 1)) is not None), None)
+
+    def _slide(self, sequence: Sequence, more_tokens: int) -> SlideStep | None:
+        """What has to come before so many more tokens of a sequence; None if they fit into what it may hold."""
+        window = self._window
+        if window is None or sequence.held + more_tokens <= window.most_tokens:
+            return None
+        tokens = window.unseen(sequence.held)
+        kept_pages = self.pages_for(sequence.held - tokens)
+        if not self._claim(kept_pages - self.pages.own_pages(sequence.sequence_id)) and self.prefixes is not None:
+            self.prefixes.free_or_own(sequence.sequence_id, kept_pages)
+        return SlideStep(sequence, tokens)
 
     def _may_ride(self, sequence: Sequence) -> bool:
         """Whether a chunk of a prompt can be computed in one step with a decode of whoever runs."""
@@ -478,7 +531,7 @@ class Scheduler:
         batch: list[Sequence] = []
         listed = 0
         for sequence in sequences:
-            listed += self.pages.pages_for(sequence.cached + 1)
+            listed += self.pages.pages_for(sequence.held + 1)
             if batch and listed > self.total_pages:
                 break
             batch.append(sequence)

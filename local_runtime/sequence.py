@@ -24,7 +24,7 @@ class SequenceState(enum.Enum):
 class Sequence:
     """The tokens of one request.
 
-    The cache holds the keys and values of ``tokens[:cached]``. What is not cached yet is prefilled in chunks; once only
+    The cache holds the keys and values of ``tokens[dropped:cached]``. What is not cached yet is prefilled in chunks; once only
     the newest token is missing, the sequence is decoded. A sequence that loses its pages starts again with
     ``cached = 0`` and prefills its prompt together with the tokens generated so far, so nothing of the answer is lost; of
     these it takes from others, or from what was kept of itself, what it finds.
@@ -35,7 +35,8 @@ class Sequence:
         tokens: The prompt, then what was generated.
         prompt_tokens: How many of ``tokens`` are the prompt.
         max_tokens: The most tokens to generate, at least 1.
-        cached: How many of ``tokens`` the key-value cache holds.
+        cached: How many of ``tokens`` were computed, and not lost since.
+        dropped: How many of these, from the first on, the cache has let go of, for no further token sees them.
         state: Where it stands; only the scheduler changes it.
         reserved_pages: Pages that the scheduler keeps for it.
         alone: Never decode it in one batch with others (it was in a batch that failed).
@@ -55,6 +56,7 @@ class Sequence:
     max_tokens: int
     prompt_tokens: int = field(init=False)
     cached: int = 0
+    dropped: int = 0
     state: SequenceState = SequenceState.WAITING
     reserved_pages: int = 0
     alone: bool = False
@@ -72,6 +74,11 @@ class Sequence:
         if not self.tokens or self.max_tokens < 1:
             raise ValueError("a sequence needs at least one prompt token and room for one more")
         self.prompt_tokens = len(self.tokens)
+
+    @property
+    def held(self) -> int:
+        """How many tokens the key-value cache holds."""
+        return self.cached - self.dropped
 
     @property
     def generated(self) -> int:

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from local_runtime.errors import OutOfMemoryError
     from local_runtime.sequence import Sequence
 
-__all__ = ["DecodeStep", "EvictStep", "ForkStep", "PrefillStep", "Step"]
+__all__ = ["DecodeStep", "EvictStep", "ForkStep", "PrefillStep", "SlideStep", "Step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,4 +70,17 @@ class EvictStep:
     kept: bool = False
 
 
-Step: TypeAlias = ForkStep | PrefillStep | DecodeStep | EvictStep
+@dataclass(frozen=True, slots=True)
+class SlideStep:
+    """Let the runner forget the first tokens that it holds of a sequence: nothing that is computed from here on sees them.
+
+    Attributes:
+        sequence: Which one.
+        tokens: How many, in whole pages.
+    """
+
+    sequence: Sequence
+    tokens: int
+
+
+Step: TypeAlias = ForkStep | PrefillStep | DecodeStep | EvictStep | SlideStep

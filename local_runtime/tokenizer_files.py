@@ -35,9 +35,13 @@ def read_tokenizer(file: Path) -> Tokenizer:
             mend = "Only tokenizer.model is there: load it with transformers' AutoTokenizer and save_pretrained it."
         raise TokenizerError(f"{file.parent} holds no tokenizer.json.", mend)
     try:
-        return Tokenizer.from_file(str(file))
+        tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises bare Exception
         raise TokenizerError(f"{file} cannot be read as a tokenizer: {error}.", _AGAIN) from error
+    # Some files carry what a batch of training needed; a prompt is neither cut nor filled up.
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
 
 def check_ids(tokenizer: Tokenizer, vocab_size: int, file: Path) -> None:

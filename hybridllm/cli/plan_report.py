@@ -76,6 +76,8 @@ def plan_model(
 ) -> ModelPlan:
     """Plan a model. Reads ``config.json`` and, where there are weights, their files' headers; loads neither them nor TVM.
 
+    For a card that is here, a process of its own makes a context on it for a moment, to see what that takes.
+
     Args:
         folder: The checkpoint.
         target: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``metal``.
@@ -135,6 +137,7 @@ def machine_for(target: str, free_mib: int | None) -> Machine:
     Raises:
         TargetError: The target doesn't exist, or is a card and none is here.
     """
+    from local_runtime.card_context import USUAL_CONTEXT_MIB, context_bytes
     from local_runtime.errors import TargetError
     from local_runtime.memory import accelerator_headroom_mib, system_headroom_mib
     from local_runtime.model_plan import Machine
@@ -149,7 +152,9 @@ def machine_for(target: str, free_mib: int | None) -> Machine:
                 "The memory of a CUDA card cannot be read here.",
                 "Say how much it has free with --free-mib, or use --target cpu.",
             )
-        return Machine("cuda", system_headroom_mib(), free_card_mib)
+        context = None if card_mib is None else context_bytes(index)
+        context_mib = USUAL_CONTEXT_MIB if context is None else context / _MIB
+        return Machine("cuda", system_headroom_mib(), free_card_mib, context_mib, context is not None)
     return Machine(
         "metal" if kind == "metal" else "cpu", system_headroom_mib() if free_mib is None else float(free_mib)
     )
@@ -221,6 +226,9 @@ def show_plan(plan: ModelPlan, terminal: Terminal) -> None:
             f"runtime and code {_mib(memory.runtime_bytes)} MiB. The first start, which converts and compiles, takes at most "
             f"{_mib(memory.first_start_peak_bytes)} MiB."
         )
+    if machine.kind == "cuda":
+        how = "measured here" if machine.context_measured else "an H100's, for none can be measured here"
+        terminal.line(f"Of the card, the process's context takes {machine.context_mib:.0f} MiB ({how}).")
     terminal.line()
     on_card = memory is not None and memory.card_bytes > 0
     terminal.line(

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from local_runtime.compiler.angles import keep_angles_exact
 from local_runtime.compiler.pipeline import relax_steps
 from local_runtime.errors import CompileError
 from local_runtime.kernels.limits import MAX_SEQUENCES, PAGE_TOKENS
@@ -65,6 +66,7 @@ def compile_model(
     """
     if target.kind == "cuda":
         _choose_cuda_compiler()
+        keep_angles_exact()
     try:
         tvm_target = as_tvm_target(target.spec, on_device=target.kind != "cpu")
         with tvm_target:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from local_runtime.errors import UnsupportedModelError
 
-__all__ = ["MAX_SEQUENCES", "PAGES_FUNCTION", "PAGE_TOKENS", "require_supported_heads"]
+__all__ = ["MAX_SEQUENCES", "PAGES_FUNCTION", "PAGE_TOKENS", "ROTARY_TABLE_FUNCTION", "require_supported_heads"]
 
 PAGE_TOKENS = 16
 """Tokens in one page of the key-value cache. Fixed: it is also the width of the attention kernels' key tiles."""
@@ -18,6 +18,9 @@ MAX_SEQUENCES = 64
 
 PAGES_FUNCTION = "hybridllm.kv_pages"
 """The function that a compiled cache hands its pages to when it is asked for them; see :mod:`local_runtime.page_access`."""
+
+ROTARY_TABLE_FUNCTION = "hybridllm.rotary_table"
+"""The function that makes what the kernel of the rotary embedding reads; see :mod:`local_runtime.rotary_table`."""
 
 
 def require_supported_heads(num_attention_heads: int, num_key_value_heads: int, head_dim: int) -> None:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from local_runtime.errors import InvalidRequestError
 from local_runtime.grammar_schema import check_schema
+from local_runtime.tool_calls.bound_answers import answer_or_calls
 from local_runtime.tool_calls.grammars import call_grammar, optional_call_grammar, with_thought
-from local_runtime.tool_calls.llama3 import Llama3Reader
 from local_runtime.tool_calls.parser import AnswerParser, call_ids
 from local_runtime.tool_calls.reasoning import ThoughtReader
 
@@ -71,9 +71,14 @@ def answer_parser(
     if tool_format is not None:
         used = [call.get("id", "") for message in request.messages for call in message.get("tool_calls") or ()]
         make_id = call_ids(request_id, used, prefix=tool_format.id_prefix, length=tool_format.id_length)
-        calls = tool_format.reader(_callable_names(request), make_id, only_one=not request.parallel_tool_calls)
+        calls = tool_format.reader(
+            _callable_names(request),
+            make_id,
+            only_one=not request.parallel_tool_calls,
+            calls_first=request.grammar is not None,
+        )
         visible += tool_format.marks
-        if request.answer_begun and isinstance(calls, Llama3Reader):
+        if request.answer_begun:
             calls.begun()
     ids = {tokenizer.added_token_id(mark) for mark in visible}
     return AnswerParser(thoughts, calls, {token for token in ids if token is not None} & tokenizer.special_ids)
@@ -83,7 +88,7 @@ def answer_grammar(tokenizer: ChatTokenizer, request: GenerateRequest, prompt: S
     """What the tokens of the answer have to be: the request's grammar, or calls of its tools; None if they are free.
 
     A model that thinks may do so first. Where calling is left to it, tools with ``strict`` bind the arguments of their calls, and
-    an answer in words keeps to the request's grammar.
+    an answer in words keeps to the request's grammar; one that was begun in words calls nothing.
 
     Args:
         tokenizer: The model's.
@@ -91,7 +96,8 @@ def answer_grammar(tokenizer: ChatTokenizer, request: GenerateRequest, prompt: S
         prompt: The tokens of its prompt, at whose end a thought may begin.
 
     Raises:
-        InvalidRequestError: It has tools, and the model can't call any; or calls are required where something is said already.
+        InvalidRequestError: It has tools, and the model can't call any; or calls are required where something is said already; or
+            they could not be told from an answer that keeps to the grammar.
     """
     grammar = request.grammar
     tools = shown_tools(request)
@@ -108,10 +114,20 @@ def answer_grammar(tokenizer: ChatTokenizer, request: GenerateRequest, prompt: S
             chosen = [function for function in functions if function["name"] in names]
             _check_schemas(functions, names)
             grammar = call_grammar(tool_format, chosen, tokenizer.added_token_id, parallel=request.parallel_tool_calls)
-        elif grammar is not None or strict:
+        elif grammar is not None:
+            if not request.answer_begun:
+                _check_schemas(functions, strict)
+                grammar = answer_or_calls(
+                    tool_format,
+                    functions,
+                    tokenizer.added_token_id,
+                    parallel=request.parallel_tool_calls,
+                    answer=grammar,
+                )
+        elif strict:
             _check_schemas(functions, strict)
             grammar = optional_call_grammar(
-                tool_format, functions, tokenizer.added_token_id, parallel=request.parallel_tool_calls, answer=grammar
+                tool_format, functions, tokenizer.added_token_id, parallel=request.parallel_tool_calls
             )
     marks = tokenizer.thought_marks
     if grammar is None or marks is None or request.answer_begun or request.raw_token_ids is not None:

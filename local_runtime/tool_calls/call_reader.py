@@ -32,18 +32,30 @@ class CallReader(ABC):
         offered: Names of the tools that may be called.
         make_id: Gives the id of the how many-th call, from 0.
         only_one: The text ends with the first call.
+        calls_first: Calls come at the beginning or not at all: the text is held to a grammar, and what looks like a call further on
+            in it belongs to it.
 
     Attributes:
         called: How many calls have begun.
         ended: Nothing that follows counts any more.
     """
 
-    def __init__(self, offered: Collection[str], make_id: Callable[[int], str], *, only_one: bool = False) -> None:
+    def __init__(
+        self,
+        offered: Collection[str],
+        make_id: Callable[[int], str],
+        *,
+        only_one: bool = False,
+        calls_first: bool = False,
+    ) -> None:
         self.called = 0
         self.ended = False
         self._offered = frozenset(offered)
         self._make_id = make_id
         self._only_one = only_one
+        self._calls_first = calls_first
+        self._is_text = False
+        """Whether all that follows is text."""
         self._rest = ""
         self._reading: Reading[None] | None = None
         self._raw = ""
@@ -65,12 +77,18 @@ class CallReader(ABC):
         self._has_arguments = False
         self._in_arguments = False
 
+    def begun(self) -> None:
+        """Somebody else has begun the answer, with text."""
+        self._is_text = self._calls_first
+
     def push(self, text: str) -> tuple[str, list[ToolCallDelta]]:
         """Take the next piece of text; returns text and pieces of calls."""
         self._rest += text
         while self._rest and not self.ended:
             if self._reading is not None:
                 self._read_on(self._reading)
+            elif self._is_text:
+                self._say_rest()
             elif not self._look():
                 break
         if self.ended:
@@ -108,6 +126,11 @@ class CallReader(ABC):
         if kept:
             self._said.append(kept)
             self._after_call = False
+            self._is_text = self._is_text or (self._calls_first and not self.called)
+
+    def _say_rest(self) -> None:
+        rest, self._rest = self._rest, ""
+        self._say(rest)
 
     def _look_for(self, mark: str) -> bool:
         """Give out the text before ``mark``; True if ``mark`` was found, which then begins :attr:`_rest`."""
@@ -117,6 +140,9 @@ class CallReader(ABC):
             place = len(self._rest) - held_back(self._rest, mark)
         self._say(self._rest[:place])
         self._rest = self._rest[place:]
+        if self._is_text:
+            self._say_rest()
+            return False
         return found
 
     def _begin(self, reading: Reading[None], mark: str = "") -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from local_runtime.tool_calls.formats import ToolFormat
     from local_runtime.tool_calls.reasoning import ThoughtMarks
 
-__all__ = ["call_grammar", "optional_call_grammar", "with_thought"]
+__all__ = ["call_grammar", "loosened", "mark_of", "nested", "optional_call_grammar", "schema_of", "with_thought"]
 
 _NO_ARGUMENTS: dict[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 _FREE_ARGUMENTS: dict[str, Any] = {"type": "object"}
@@ -59,29 +59,17 @@ def optional_call_grammar(
     token_id: Callable[[str], int | None],
     *,
     parallel: bool,
-    answer: Grammar | None = None,
 ) -> Grammar:
-    """Answers that may call these functions, where the arguments of those that are strict fit their schemas.
+    """Answers in words that may call these functions, where the arguments of those that are strict fit their schemas.
 
     Args:
         tool_format: How the model writes calls.
         functions: Each with its ``name``, ``parameters`` and ``strict``.
         token_id: Id of a mark that is a token, or None.
         parallel: Whether there may be more than one call.
-        answer: What an answer without calls has to be; None for any text. Llama 3's calls can't be told from such an answer by
-            how they begin, so there is none then.
     """
-    loose = [
-        function if function.get("strict") is True else {**function, "parameters": _FREE_ARGUMENTS}
-        for function in functions
-    ]
-    if answer is not None:
-        if tool_format.name == "llama3":
-            return answer
-        calls = call_grammar(tool_format, loose, token_id, parallel=parallel)
-        return Grammar("lark", f"start: answer | calls\nanswer: {_nested(answer)}\ncalls: {_nested(calls)}\n")
     rules = _Rules(token_id)
-    call = _call(tool_format, rules, loose)
+    call = _call(tool_format, rules, loosened(functions))
     if tool_format.name == "llama3":
         # Its calls are known by their brace only, so an answer in words must not begin with one.
         rules.add("start", f"words | {call}")
@@ -94,6 +82,14 @@ def optional_call_grammar(
         calls_rule = _after_tool_calls(tool_format, rules, call, parallel=parallel)
         rules.add("start", f"{words} | {until_calls} {calls_rule}")
     return rules.grammar()
+
+
+def loosened(functions: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Functions of which those that are not strict take any object."""
+    return [
+        function if function.get("strict") is True else {**function, "parameters": _FREE_ARGUMENTS}
+        for function in functions
+    ]
 
 
 def with_thought(
@@ -111,7 +107,7 @@ def with_thought(
     thought, _ = rules.up_to(marks.end)
     rules.add("opened", rules.mark(marks.begin))
     rules.add("start", f"{thought} SPACE answer" if is_open else f"(opened {thought} SPACE)? answer")
-    rules.add("answer", _nested(grammar))
+    rules.add("answer", nested(grammar))
     return rules.grammar()
 
 
@@ -127,8 +123,7 @@ class _Rules:
         return name
 
     def mark(self, mark: str) -> str:
-        token_id = self._token_id(mark)
-        return _literal(mark) if token_id is None else f"<[{token_id}]>"
+        return mark_of(mark, self._token_id)
 
     def up_to(self, mark: str) -> tuple[str, str]:
         """Rules for any text with ``mark`` at its end and nowhere else, and for text without it."""
@@ -144,7 +139,7 @@ class _Rules:
 
 def _call(tool_format: ToolFormat, rules: _Rules, functions: Sequence[Mapping[str, Any]]) -> str:
     """The rule for one call, without what stands around it."""
-    arguments = [_schema_of(function) for function in functions]
+    arguments = [schema_of(function) for function in functions]
     names = [str(function["name"]) for function in functions]
     if tool_format.name == "mistral-named":
         for index, schema in enumerate(arguments):
@@ -177,12 +172,19 @@ def _after_tool_calls(tool_format: ToolFormat, rules: _Rules, call: str, *, para
     return f"{call} ({rules.mark(mistral.TOOL_CALLS)} {call})*" if parallel else call
 
 
-def _schema_of(function: Mapping[str, Any]) -> dict[str, Any]:
+def schema_of(function: Mapping[str, Any]) -> dict[str, Any]:
+    """What a function's arguments have to be; one without ``parameters`` takes none."""
     return function.get("parameters") or _NO_ARGUMENTS
 
 
-def _nested(grammar: Grammar) -> str:
-    """A grammar as part of another one."""
+def mark_of(mark: str, token_id: Callable[[str], int | None]) -> str:
+    """A mark in a rule: the token, where it is one."""
+    found = token_id(mark)
+    return _literal(mark) if found is None else f"<[{found}]>"
+
+
+def nested(grammar: Grammar) -> str:
+    """A grammar as part of a rule of another one."""
     if grammar.kind == "json_schema":
         return f"%json {grammar.text}"
     if grammar.kind == "json_object":

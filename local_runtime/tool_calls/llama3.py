@@ -24,6 +24,7 @@ class Llama3Reader(CallReader):
 
     def begun(self) -> None:
         """Somebody else has begun the answer, with text."""
+        super().begun()
         self._at_start = False
 
     def _look(self) -> bool:

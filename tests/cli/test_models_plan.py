@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from local_runtime.card_context import USUAL_CONTEXT_MIB
 from local_runtime.paths import model_folder
 from tests.cli.programs import Program, run_process
 from tests.local_runtime.checkpoints import llama_config
@@ -28,7 +29,8 @@ def test_all_formats_and_a_spread_of_contexts():
     assert {case["verdict"] for case in cases} == {"fits"}
     assert record["recommended_quant"] == "f16"
     assert record["first_start"] == "fits"
-    assert record["machine"] == {"kind": "cpu", "headroom_mib": 100000.0, "card_mib": None}
+    machine = record["machine"]
+    assert (machine["kind"], machine["headroom_mib"], machine["card_mib"]) == ("cpu", 100000.0, None)
     weights = [case["memory_mib"]["weights"] for case in cases[1::2]]
     assert weights == sorted(weights)
     assert cases[0]["token_bytes"] == 15360
@@ -82,14 +84,30 @@ def test_weights_that_belong_to_another_configuration_are_refused(tmp_path):
     assert "is no safetensors file" in result.stderr
 
 
+def test_a_card_s_context_is_measured_where_one_is(monkeypatch):
+    monkeypatch.setattr("local_runtime.memory.accelerator_headroom_mib", lambda index: 9000.0)
+    monkeypatch.setattr("local_runtime.card_context.context_bytes", lambda index: 321 * 2**20)
+    status, record = plan("kiosk-assistant", "--target", "cuda", "--quant", "f16")
+    assert status == 0
+    assert (record["machine"]["context_mib"], record["machine"]["context_measured"]) == (321.0, True)
+    table = Program().run("models", "plan", "kiosk-assistant", "--target", "cuda").stdout
+    assert "the process's context takes 321 MiB (measured here)" in table
+
+
 def test_a_card_can_be_planned_for_where_none_is(monkeypatch):
     monkeypatch.setattr("local_runtime.memory.accelerator_headroom_mib", lambda index: None)
     status, record = plan("kiosk-assistant", "--target", "cuda", "--free-mib", "8000", "--quant", "f16")
     assert status == 0
     assert record["machine"]["card_mib"] == 8000.0
-    assert record["cases"][0]["memory_mib"]["card"] > 700
+    assert record["machine"]["context_mib"] == USUAL_CONTEXT_MIB
+    assert not record["machine"]["context_measured"]
+    memory_mib = record["cases"][0]["memory_mib"]
+    assert memory_mib["card_context"] == USUAL_CONTEXT_MIB
+    parts_mib = memory_mib["weights"] + memory_mib["workspace"] + memory_mib["cache"] + memory_mib["card_context"]
+    assert memory_mib["card"] == pytest.approx(parts_mib + 2, abs=0.5)  # and the code
     table = Program().run("models", "plan", "kiosk-assistant", "--target", "cuda", "--free-mib", "8000").stdout
     assert "8000 MiB of the card" in table
+    assert "the process's context takes 527 MiB (an H100's, for none can be measured here)" in table
     result = Program().run("models", "plan", "kiosk-assistant", "--target", "cuda")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "--free-mib" in result.stderr

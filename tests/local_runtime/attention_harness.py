@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tvm_ffi_orcjit
 
+import local_runtime.rotary_table  # noqa: F401  a cache calls it when it is made
 from local_runtime.kernels.cpu.paged_cache import CpuPagedKVCache
 from local_runtime.kernels.limits import PAGE_TOKENS
 from local_runtime.page_access import PageAccess

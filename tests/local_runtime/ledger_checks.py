@@ -34,7 +34,10 @@ def check_books(engine: Engine, runner: ScriptedRunner) -> None:
 
     accounts = {number: account for number, account in ledger._accounts.items() if account.active}
     assert set(accounts) >= set(active)
-    assert ledger.held == len({page for account in accounts.values() for page in account.pages})
+    if ledger.sliding:
+        assert ledger.held == ledger.listed
+    else:
+        assert ledger.held == len({page for account in accounts.values() for page in account.pages})
     assert ledger.listed == sum(len(account.pages) for account in accounts.values())
     assert ledger.promised == sum(account.reserved - len(account.pages) for account in accounts.values())
     assert all(account.reserved >= len(account.pages) for account in accounts.values())
@@ -45,6 +48,8 @@ def check_books(engine: Engine, runner: ScriptedRunner) -> None:
     for sequence_id, generation in active.items():
         sequence = generation.sequence
         assert runner.sequences[sequence_id] == sequence.tokens[: sequence.cached]
+        assert runner.dropped[sequence_id] == sequence.dropped
+        assert ledger.tokens(sequence_id) == sequence.held
     if prefixes is not None:
         for source in prefixes._tree._nodes:
             tokens = prefixes._tree.tokens(source)

@@ -25,6 +25,7 @@ import numpy as np
 from local_runtime.errors import CheckpointError, OutOfMemoryError
 from local_runtime.options import ModelInfo, Progress, SamplingOptions
 from local_runtime.prefix_cache import MOST_IDLE
+from local_runtime.sliding import SlidingWindow
 from local_runtime.state_file import StateShape
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Script:
     prefill_chunk_tokens: int = 16
     max_sequences: int = 4
     score_tokens: int = 16
+    window_tokens: int | None = None
     noise: bool = False
     remove_error: bool = False
     child_process: bool = False
@@ -133,6 +135,9 @@ class ScriptedRunner:
         self.max_sequences = script.max_sequences
         self.page_tokens = script.page_tokens
         self.total_pages = script.total_pages
+        self.window: SlidingWindow | None = None
+        if script.window_tokens is not None:
+            self.window = SlidingWindow(script.window_tokens, script.prefill_chunk_tokens, script.page_tokens)
         self.can_share = True
         self.state_identity: Mapping[str, str] = {"model": "scripted"}
         self.state_shape = StateShape(1, (1, 1, self.page_tokens, 1), "int32")
@@ -141,7 +146,11 @@ class ScriptedRunner:
         self.fork_error = False
         self.score_tokens = script.score_tokens
         self.activation_eps = float(np.finfo(np.float32).eps)
-        self.sequences: dict[int, list[int]] = {}
+        self.sequences: dict[
+            int, list[int]
+        ] = {}  # with the tokens that were let go of, for the automaton reads them all
+        self.dropped: dict[int, int] = {}
+        self.slide_error: Exception | None = None
         self.pages: dict[int, list[int]] = {}
         self._page_numbers = itertools.count()
         self.calls: list[tuple[str, tuple[int, ...]]] = []
@@ -166,16 +175,18 @@ class ScriptedRunner:
         assert len(self.sequences) < self.max_sequences + MOST_IDLE, "more sequences than the engine may keep"
         self.sequences[sequence_id] = []
         self.pages[sequence_id] = []
+        self.dropped[sequence_id] = 0
 
     def remove_sequence(self, sequence_id: int) -> None:
         assert not self.closed
         assert sequence_id in self.sequences, f"sequence {sequence_id} is freed twice"
         if self.remove_error:
             raise RuntimeError("the device is gone")
-        del self.sequences[sequence_id], self.pages[sequence_id]
+        del self.sequences[sequence_id], self.pages[sequence_id], self.dropped[sequence_id]
 
     def fork_sequence(self, parent_id: int, child_id: int, at_tokens: int | None = None) -> None:
         assert not self.closed
+        assert not self.dropped[parent_id], "a fork of what has lost its beginning"
         tokens = self.sequences[parent_id]
         at_tokens = len(tokens) if at_tokens is None else at_tokens
         assert 1 <= at_tokens <= len(tokens), "a fork outside of its parent"
@@ -189,12 +200,29 @@ class ScriptedRunner:
     def pop(self, sequence_id: int, tokens: int) -> None:
         assert not self.closed
         held = self.sequences[sequence_id]
+        kept = 0 if self.window is None else min(len(held) - tokens, self.window.window_tokens)
         assert 1 <= tokens <= len(held), "more tokens are taken back than there are"
+        assert len(held) - tokens - self.dropped[sequence_id] >= kept, "tokens are taken back whose window is not there"
         del held[-tokens:]
-        del self.pages[sequence_id][self._pages(len(held)) :]
+        del self.pages[sequence_id][self._held_pages(sequence_id) :]
+
+    def drop_first(self, sequence_id: int, tokens: int) -> None:
+        assert not self.closed
+        assert self.window is not None
+        assert tokens > 0
+        assert tokens % self.page_tokens == 0
+        self.calls.append(("drop_first", (sequence_id, tokens)))
+        if self.slide_error is not None:
+            raise self.slide_error
+        self.dropped[sequence_id] += tokens
+        held = len(self.sequences[sequence_id]) - self.dropped[sequence_id]
+        assert held >= self.window.window_tokens, "tokens are let go of that are still to be seen"
+        self.pages[sequence_id] = []
+        self._take_pages(sequence_id)
 
     def read_pages(self, sequence_id: int, tokens: int) -> Iterator[NDArray[Any]]:
         assert 0 < tokens <= len(self.sequences[sequence_id])
+        assert not self.dropped[sequence_id]
         assert tokens % self.page_tokens == 0
         self.calls.append(("read_pages", (sequence_id, tokens)))
         held = np.asarray(self.sequences[sequence_id][:tokens], np.int32)
@@ -212,7 +240,16 @@ class ScriptedRunner:
             holders = sum(pages[-1] in others for others in self.pages.values())
             assert holders == 1, "a page that others share is written to"
         held.extend(token_ids)
-        pages.extend(next(self._page_numbers) for _ in range(self._pages(len(held)) - len(pages)))
+        self._take_pages(sequence_id)
+
+    def _held_pages(self, sequence_id: int, more_tokens: int = 0) -> int:
+        return self._pages(len(self.sequences[sequence_id]) - self.dropped[sequence_id] + more_tokens)
+
+    def _take_pages(self, sequence_id: int) -> None:
+        pages = self.pages[sequence_id]
+        pages.extend(next(self._page_numbers) for _ in range(self._held_pages(sequence_id) - len(pages)))
+        if self.window is not None:
+            assert len(pages) <= self._pages(self.window.most_tokens), "a sequence holds more than its window asks for"
         assert self.available_pages() >= 0, "more pages in use than there are"
 
     def prefill(self, sequence_id: int, token_ids: Sequence[int]) -> NDArray[np.float32]:
@@ -223,7 +260,7 @@ class ScriptedRunner:
     def decode(self, sequence_ids: Sequence[int], token_ids: Sequence[int]) -> NDArray[np.float32]:
         assert len(sequence_ids) == len(set(sequence_ids)) == len(token_ids) >= 1
         assert len(sequence_ids) <= self.max_sequences, "more sequences in a step than places"
-        listed = sum(self._pages(len(self.sequences[each]) + 1) for each in sequence_ids)
+        listed = sum(self._held_pages(each, 1) for each in sequence_ids)
         assert listed <= self.total_pages, "the step lists more pages than the runtime has room for"
         self.calls.append(("decode", tuple(sequence_ids)))
         for sequence_id in sequence_ids:
@@ -240,8 +277,8 @@ class ScriptedRunner:
         assert chunk_id not in sequence_ids
         assert 1 <= len(chunk_ids) <= self.prefill_chunk_tokens - len(sequence_ids)
         decoded = self.decode(sequence_ids, token_ids)
-        listed = sum(self._pages(len(self.sequences[each])) for each in sequence_ids)
-        listed += self._pages(len(self.sequences[chunk_id]) + len(chunk_ids))
+        listed = sum(self._held_pages(each) for each in sequence_ids)
+        listed += self._held_pages(chunk_id, len(chunk_ids))
         assert listed <= self.total_pages, "the step lists more pages than the runtime has room for"
         self.calls.append(("prefill", (chunk_id,)))
         return np.concatenate([decoded, self._append(chunk_id, chunk_ids)[None]], axis=0)

@@ -271,7 +271,9 @@ def test_the_prediction_for_the_bundled_model_is_that_of_its_shape() -> None:
         config, target_kind="cuda", quant="f16", weights_bytes=1, context_tokens=2048, max_sequences=4
     )
     assert on_card.token_bytes == needs.token_bytes // 2
-    assert on_card.workspace_bytes < needs.workspace_bytes
+    assert (
+        on_card.workspace_bytes - 128 * MIB < needs.workspace_bytes
+    )  # a table of page numbers that a processor never fills
 
 
 # ---- steps ----

@@ -15,6 +15,7 @@ from local_runtime.errors import LocalRuntimeError, OutOfMemoryError
 from local_runtime.events import Event, Failed, Finished, TextDelta
 from local_runtime.options import GenerateRequest, SamplingOptions
 from local_runtime.pace import Pace
+from local_runtime.sliding import SlidingWindow
 from tests.local_runtime.ledger_checks import check_books
 from tests.local_runtime.scripted_runner import NAN, POISON, Script, ScriptedRunner, expected_tokens, make_model
 
@@ -47,14 +48,31 @@ class EngineStates(RuleBasedStateMachine):
         chunk=st.integers(1, 24),
         max_sequences=st.integers(1, 5),
         prefix_cache=st.sampled_from([True, True, True, False]),
+        window_tokens=st.sampled_from([None, 2, 7, 20]),
     )
-    def load(self, total_pages: int, page_tokens: int, chunk: int, max_sequences: int, prefix_cache: bool) -> None:
+    def load(
+        self,
+        total_pages: int,
+        page_tokens: int,
+        chunk: int,
+        max_sequences: int,
+        prefix_cache: bool,
+        window_tokens: int | None,
+    ) -> None:
+        self.room = min(CONTEXT_TOKENS, total_pages * page_tokens)
+        if window_tokens is not None:
+            # As the real runner does: where a window and a step don't fit, or the whole context does, nothing slides.
+            most_tokens = SlidingWindow(window_tokens, chunk, page_tokens).most_tokens
+            window_tokens = window_tokens if most_tokens <= min(self.room, CONTEXT_TOKENS - 1) else None
+        if window_tokens is not None:
+            self.room = CONTEXT_TOKENS
         script = Script(
             context_tokens=CONTEXT_TOKENS,
             total_pages=total_pages,
             page_tokens=page_tokens,
             prefill_chunk_tokens=chunk,
             max_sequences=max_sequences,
+            window_tokens=window_tokens,
         )
         self.memory_pages = total_pages
         self.runner = ScriptedRunner(script)
@@ -62,7 +80,6 @@ class EngineStates(RuleBasedStateMachine):
         model = type(_model)(self.runner, _model.tokenizer, _model.info)
         self.engine = Engine(model, prefix_cache=prefix_cache)
         self.engine._scheduler.pace = SteadyPace(chunk)
-        self.room = min(CONTEXT_TOKENS, total_pages * page_tokens)
         self.asked: dict[int, tuple[list[int], int]] = {}
         self.events: dict[int, list[Event]] = {}
         self.cancelled: set[int] = set()
@@ -189,6 +206,6 @@ class EngineStates(RuleBasedStateMachine):
 
 
 EngineStates.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=80, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestEngineStates = EngineStates.TestCase

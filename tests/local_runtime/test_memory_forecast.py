@@ -17,7 +17,7 @@ from local_runtime.memory_forecast import (
     tokenizer_bytes,
     tokenizer_reading_bytes,
 )
-from local_runtime.memory_plan import SPARE_MIB, logits_rows, predict_needs
+from local_runtime.memory_plan import SPARE_MIB, kept_logits_rows, logits_rows, predict_needs, score_tokens
 from local_runtime.model_plan import Case, Machine, context_spread, context_to_serve, converted_bytes, plan_cases
 from local_runtime.models.config import ModelConfig
 from local_runtime.models.registry import model_weight_specs
@@ -192,7 +192,15 @@ def test_tables_grow_in_steps() -> None:
 
 
 def test_logits_are_kept_for_every_number_of_answers() -> None:
-    assert [logits_rows(count) for count in (1, 2, 4)] == [5, 9, 20]
+    assert [logits_rows(count, 4096) for count in (1, 2, 4)] == [5, 9, 20]
+
+
+def test_logits_are_kept_up_to_a_bound() -> None:
+    assert [score_tokens(1, size) for size in (4096, 32_000, 151_936, 3_000_000)] == [64, 64, 13, 1]
+    assert [kept_logits_rows(count, 151_936) for count in (1, 16, 64)] == [26, 32, 128]
+    assert logits_rows(64, 4096) == 128 + 2 * 64 + 2
+    # What a card or a machine with many answers at a time would hold of a large vocabulary: 0.15 GiB, and not 1.3.
+    assert logits_rows(64, 151_936) * 151_936 * 4 / MIB < 160
 
 
 def test_only_the_configuration_is_read(tmp_path: Path) -> None:

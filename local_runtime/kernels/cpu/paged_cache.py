@@ -17,7 +17,7 @@ from local_runtime.kernels.cpu.kv_pages import (
     kv_cache_transpose_append,
 )
 from local_runtime.kernels.cpu.rope import fused_rope
-from local_runtime.kernels.limits import PAGES_FUNCTION, require_supported_heads
+from local_runtime.kernels.limits import PAGES_FUNCTION, ROTARY_TABLE_FUNCTION, require_supported_heads
 from local_runtime.tvm_compat import PagedKVCache, RopeMode, kv_kernels, relax, tvm
 
 if TYPE_CHECKING:
@@ -35,11 +35,12 @@ class CpuPagedKVCache(PagedKVCache):  # type: ignore[misc]
     runtime then refuses such a request with an error of its own. Sliding windows are the kernels' own business instead. Where the
     runtime knows of a window, it either forgets at which position a sequence is (a window for a sequence, which rotates keys
     anew at each step and lets a chunk's tokens see too much), or takes it from the end of each run of pages and not from the end of
-    the sequence (windows by layer), which is wrong as soon as sequences share pages. So it is told of none: every page stays, the
-    kernels skip those before the window, and forks, tokens taken back and saved states work as without one. A layer that has
-    the window says so by a negative scale, for the kernels are the same for all layers. Pages are saved and restored through
-    :mod:`local_runtime.page_access`: the runtime's own page groups refuse caches whose rotary embedding comes as data, and their
-    import empties the whole cache.
+    the sequence (windows by layer), which is wrong as soon as sequences share pages. So it is told of none: the kernels skip the pages
+    before the window, and forks, tokens taken back and saved states work as without one. Where all layers have the window, those
+    pages are given up by moving the others (:mod:`local_runtime.page_move`). A layer that has the window says so by a negative
+    scale, for the kernels are the same for all layers. Pages are saved and restored through :mod:`local_runtime.page_access`, and
+    the frequencies come as data, with positions (:mod:`local_runtime.rotary_table`): the runtime's own page groups refuse caches
+    where they do, and their import empties the whole cache.
 
     Args:
         max_batch_size: Sequences that may be in the cache at once; like the next four a TIR variable (from the parameters of
@@ -101,7 +102,12 @@ class CpuPagedKVCache(PagedKVCache):  # type: ignore[misc]
                 prim(int(RopeMode.NORMAL)),
                 prim(1),  # rope scale and theta: unused, the frequencies come as data
                 prim(10000),
-                relax.const(np.ascontiguousarray(inv_freq, dtype=np.float32), "float32"),
+                relax.call_pure_packed(
+                    ROTARY_TABLE_FUNCTION,
+                    relax.const(np.ascontiguousarray(inv_freq, dtype=np.float32), "float32"),
+                    relax.ShapeExpr([prefill_chunk_size]),
+                    ty_args=relax.AnyType(),
+                ),
                 relax.op.zeros((), "float32"),
                 *_slots(num_attention_heads, num_key_value_heads, head_dim, target, window),
                 ty_args=relax.AnyType(),

@@ -1,8 +1,9 @@
 """Rotary position embedding of fused queries, keys and values, from inverse frequencies that come as data.
 
 ``angle = position · inverse_frequency[d]`` is the only thing computed here, so every variant of RoPE that is a choice of
-inverse frequencies (default, linear, llama3) goes through the same kernel and is exactly what the host computed. The layout is
-the half rotation of Hugging Face's Llama: dimension d turns with d + head_dim / 2.
+inverse frequencies (default, linear, llama3) goes through the same kernel and is exactly what the host computed. The position is
+the place in the cache, and what the table says for the token beside (:mod:`local_runtime.rotary_table`). The layout is the half
+rotation of Hugging Face's Llama: dimension d turns with d + head_dim / 2.
 Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021).
 """
 
@@ -32,10 +33,10 @@ def fused_rope(num_q_heads: int, num_kv_heads: int, head_dim: int) -> Any:
         head_dim: Dimensions of a head, a multiple of 16.
 
     Returns:
-        A PrimFunc ``(qkv [n, q + 2·kv heads, head_dim], position_map int32 [n], q, k, v, inverse_frequencies [head_dim / 2])``,
-        float32, which writes ``q [n, q heads, head_dim]``, ``k`` and ``v [n, kv heads, head_dim]``. The cosines of a token
-        are computed once for all of its heads. This is the parameter list that TVM's paged KV cache calls when it was given
-        ``rope_ext_factors``.
+        A PrimFunc ``(qkv [n, q + 2·kv heads, head_dim], position_map int32 [n], q, k, v, table [head_dim / 2 + n or more])``,
+        float32. The table holds the inverse frequencies, and then for each token what to add to its position. It writes
+        ``q [n, q heads, head_dim]``, ``k`` and ``v [n, kv heads, head_dim]``. The cosines of a token are computed once for all of
+        its heads. This is the parameter list that TVM's paged KV cache calls when it was given ``rope_ext_factors``.
     """
     half = head_dim // 2
     fused_heads = num_q_heads + 2 * num_kv_heads
@@ -60,17 +61,17 @@ def fused_rope(num_q_heads: int, num_kv_heads: int, head_dim: int) -> Any:
         q: T.Buffer,
         k: T.Buffer,
         v: T.Buffer,
-        inverse_frequencies: T.Buffer,
+        table: T.Buffer,
         i: T.int64,
     ) -> None:
         cosine = T.alloc_buffer((half,), "float32")
         sine = T.alloc_buffer((half,), "float32")
-        position: T.let[T.float32] = T.Cast("float32", position_map[i])
+        position: T.let[T.float32] = T.Cast("float32", position_map[i]) + table[half + i]
         for c in T.serial(half // _LANES):
             for lane in T.vectorized(_LANES):
-                cosine[c * _LANES + lane] = cos_f32(position * inverse_frequencies[c * _LANES + lane])
+                cosine[c * _LANES + lane] = cos_f32(position * table[c * _LANES + lane])
             for lane in T.vectorized(_LANES):
-                sine[c * _LANES + lane] = sin_f32(position * inverse_frequencies[c * _LANES + lane])
+                sine[c * _LANES + lane] = sin_f32(position * table[c * _LANES + lane])
         for h in T.serial(T.int64(num_q_heads)):
             rotate_head(qkv, q, cosine, sine, i, h, 0)
         for h in T.serial(T.int64(num_q_heads), T.int64(first_value_head)):
@@ -87,21 +88,23 @@ def fused_rope(num_q_heads: int, num_kv_heads: int, head_dim: int) -> Any:
         var_q: T.handle,
         var_k: T.handle,
         var_v: T.handle,
-        inverse_frequencies: T.Buffer((half,), "float32"),  # type: ignore[valid-type]
+        var_table: T.handle,
     ) -> None:
         T.func_attr({"tirx.is_scheduled": True, "tirx.noalias": True, "op_pattern": 8})
         num_tokens = T.int64()
+        table_size = T.int64()
         position_map_elem_offset = T.int64()
         qkv = T.match_buffer(var_qkv, (num_tokens, fused_heads, head_dim), "float32")
         position_map = T.match_buffer(var_position_map, (num_tokens,), "int32", elem_offset=position_map_elem_offset)
         q = T.match_buffer(var_q, (num_tokens, num_q_heads, head_dim), "float32")
         k = T.match_buffer(var_k, (num_tokens, num_kv_heads, head_dim), "float32")
         v = T.match_buffer(var_v, (num_tokens, num_kv_heads, head_dim), "float32")
+        table = T.match_buffer(var_table, (table_size,), "float32")
         if num_tokens < _SERIAL_TOKENS:
             for i in T.serial(num_tokens):
-                rotate_token(qkv, position_map, q, k, v, inverse_frequencies, i)
+                rotate_token(qkv, position_map, q, k, v, table, i)
         else:
             for i in T.parallel(num_tokens):
-                rotate_token(qkv, position_map, q, k, v, inverse_frequencies, i)
+                rotate_token(qkv, position_map, q, k, v, table, i)
 
     return rope_split_qkv
