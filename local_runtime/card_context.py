@@ -8,19 +8,14 @@ from __future__ import annotations
 import ctypes
 import subprocess
 import sys
-from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING
 
 from local_runtime.child_process import python_command, python_environment
 from local_runtime.errors import WorkerDiedError
 from local_runtime.memory import accelerator_headroom_mib
 from local_runtime.target import cuda_driver
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["USUAL_CONTEXT_MIB", "context_bytes", "held_context", "main"]
+__all__ = ["USUAL_CONTEXT_MIB", "context_bytes", "hold_context", "main", "release_context"]
 
 USUAL_CONTEXT_MIB = 527.0
 """An H100's with driver 580.159, for plans where there is no card to measure it on."""
@@ -29,29 +24,30 @@ _MIB = 1 << 20
 _PATIENCE_S = 60.0
 
 
-@contextmanager
-def held_context(index: int) -> Iterator[bool]:
-    """Make this process's context on a card now, and keep it at least for the block.
+def hold_context(index: int) -> bool:
+    """Make this process's context on a card now, and keep it until :func:`release_context`.
 
-    It is the primary context, the one that TVM's runtime uses too; if it does so within the block, the context stays.
+    It is the primary context, the one that TVM's runtime uses too.
 
     Args:
         index: Which of the devices that ``CUDA_VISIBLE_DEVICES`` leaves.
 
-    Yields:
+    Returns:
         Whether there is one. Where there is none, whoever uses the card is told why.
     """
     driver, context = cuda_driver(), ctypes.c_void_p()
-    held = (
+    return (
         driver is not None
         and driver.cuInit(0) == 0
         and driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), ctypes.c_int(index)) == 0
     )
-    try:
-        yield held
-    finally:
-        if held and driver is not None:
-            driver.cuDevicePrimaryCtxRelease(ctypes.c_int(index))
+
+
+def release_context(index: int) -> None:
+    """Let go of what :func:`hold_context` made; it goes if nobody else in this process holds it."""
+    driver = cuda_driver()
+    if driver is not None:
+        driver.cuDevicePrimaryCtxRelease(ctypes.c_int(index))
 
 
 @cache
@@ -80,9 +76,11 @@ def context_bytes(index: int) -> int | None:
 def main(index: int) -> int:
     """Print what a context takes; returns the process's exit code."""
     before_mib = accelerator_headroom_mib(index)
-    with held_context(index) as held:
-        after_mib = accelerator_headroom_mib(index)
-    if not held or before_mib is None or after_mib is None:
+    if before_mib is None or not hold_context(index):
+        return 1
+    after_mib = accelerator_headroom_mib(index)
+    release_context(index)
+    if after_mib is None:
         return 1
     sys.stdout.write(f"{round((before_mib - after_mib) * _MIB)}\n")
     return 0

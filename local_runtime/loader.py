@@ -18,7 +18,7 @@ import psutil
 
 from local_runtime.admission import OUT_OF_MEMORY_WORDS
 from local_runtime.build import BuildRequest, Prepared, find_prepared, is_compiled
-from local_runtime.card_context import held_context
+from local_runtime.card_context import hold_context, release_context
 from local_runtime.checkpoint import Checkpoint
 from local_runtime.child_process import python_command, python_environment
 from local_runtime.errors import (
@@ -96,12 +96,12 @@ def load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
 
 
 def _load(options: LoadOptions, on_progress: ProgressCallback) -> LoadedModel:
-    with contextlib.ExitStack() as until_loaded:
-        return _load_within(until_loaded, options, on_progress)
+    with contextlib.ExitStack() as until_failed:
+        return _load_within(until_failed, options, on_progress)
 
 
 def _load_within(
-    until_loaded: contextlib.ExitStack, options: LoadOptions, on_progress: ProgressCallback
+    until_failed: contextlib.ExitStack, options: LoadOptions, on_progress: ProgressCallback
 ) -> LoadedModel:
     started = time.perf_counter()
     on_progress(Progress("resolve", None, options.model))
@@ -122,7 +122,8 @@ def _load_within(
         has_own_memory = accelerator_headroom_mib(index) is not None  # which an integrated device has not
         if has_own_memory:
             require_host_room(kind, system_headroom_mib())
-        until_loaded.enter_context(held_context(index))  # so that what is left of the card then is left for the model
+        if hold_context(index):  # so that what is left of the card then is left for the model
+            until_failed.callback(release_context, index)
 
     def plan() -> MemoryPlan:
         return _plan_memory(options, config, kind, index, quant, weights_bytes)
@@ -177,6 +178,7 @@ def _load_within(
         tool_format="" if tokenizer.tool_format is None else tokenizer.tool_format.name,
         thinks=tokenizer.thought_marks is not None,
     )
+    until_failed.pop_all()  # a context that is in use stays
     on_progress(Progress("ready", 1.0, runner_info.device))
     return LoadedModel(runner, tokenizer, runner_info, recommended)
 

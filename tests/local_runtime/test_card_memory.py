@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 from types import SimpleNamespace
 from typing import Any
@@ -125,13 +124,11 @@ def driver_with(calls: list[str], retained: int = 0) -> SimpleNamespace:
     return SimpleNamespace(cuInit=lambda _: 0, cuDevicePrimaryCtxRetain=retain, cuDevicePrimaryCtxRelease=release)
 
 
-def test_a_context_is_held_for_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_context_is_held_until_it_is_released(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     monkeypatch.setattr(card_context, "cuda_driver", lambda: driver_with(calls))
-    with contextlib.suppress(ValueError), card_context.held_context(1) as held:
-        assert held
-        assert calls == ["retain 1"]
-        raise ValueError
+    assert card_context.hold_context(1)
+    card_context.release_context(1)
     assert calls == ["retain 1", "release 1"]
 
 
@@ -142,8 +139,7 @@ def test_where_no_context_can_be_made_nothing_is_held(
     calls: list[str] = []
     driver = None if retained is None else driver_with(calls, retained)
     monkeypatch.setattr(card_context, "cuda_driver", lambda: driver)
-    with card_context.held_context(0) as held:
-        assert not held
+    assert not card_context.hold_context(0)
     assert calls == ([] if driver is None else ["retain 0"])
     assert card_context.main(0) == 1
     assert capsys.readouterr().out == ""
@@ -157,3 +153,4 @@ def test_what_a_context_takes_is_what_is_missing_afterwards(
     monkeypatch.setattr(card_context, "accelerator_headroom_mib", lambda _: 8000.0 - 526.5 * len(calls))
     assert card_context.main(0) == 0
     assert int(capsys.readouterr().out) == 526.5 * MIB
+    assert calls == ["retain 0", "release 0"]

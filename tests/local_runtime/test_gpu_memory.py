@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks._engine import random_checkpoint
 from benchmarks.memory_plan import build_peak_mib, run_case
-from local_runtime.card_context import context_bytes, held_context
+from local_runtime.card_context import context_bytes, hold_context, release_context
 from local_runtime.memory import accelerator_headroom_mib
 from local_runtime.options import LoadOptions, Quantization
 from local_runtime.target import cuda_devices
@@ -67,9 +67,9 @@ def test_a_context_is_given_back_where_nobody_uses_it() -> None:
     assert predicted_bytes is not None
     before_mib = accelerator_headroom_mib(0)
     assert before_mib is not None
-    with held_context(0) as held:
-        assert held
-        within_mib = accelerator_headroom_mib(0)
+    assert hold_context(0)
+    within_mib = accelerator_headroom_mib(0)
+    release_context(0)
     after_mib = accelerator_headroom_mib(0)
     assert within_mib is not None
     assert after_mib is not None
