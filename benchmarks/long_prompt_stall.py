@@ -1,7 +1,7 @@
 """Time between tokens of running conversations, undisturbed and while a long prompt arrives, inside the engine; prints JSON.
 
 The two are measured in turns within each run: the same conversations run on undisturbed, then a prompt of 2,000 tokens comes, until
-its first token is there. The aim is a median of at most twice the undisturbed one.
+its first token is there. The aim is a mean and a median of at most twice the undisturbed ones.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def once(bench: Bench, running: int, long_tokens: int, room_tokens: int) -> dict
         "during_ms": 1000 * statistics.median(during),
         "during_p95_ms": 1000 * percentile(during, 95),
         "ratio": statistics.median(during) / statistics.median(before),
+        "mean_ratio": statistics.mean(during) / statistics.mean(before),
         "p95_ratio": percentile(during, 95) / percentile(before, 95),
         "long_ttft_ms": 1000 * long.ttft_s,
     }
@@ -71,7 +72,7 @@ def main() -> None:
         "long_tokens": chosen.long_tokens,
         "long_ttft_alone_ms": spread(alone_ms),
         "running": results,
-        "limits": {"ratio": 2.0},
+        "limits": {"ratio": 2.0, "mean_ratio": 2.0},
     }
     print(json.dumps(report))
 

@@ -13,9 +13,18 @@ _NEWEST_SHARE = 0.2
 _DOUBT = 0.995
 """What an estimate is multiplied by whenever it rules a chunk out: one odd measurement is tried again after some hundred steps."""
 
-_CHUNK_SHARE = 0.75
-"""What a chunk may add to a decode step, in mean decode steps, while one prompt arrives. The time between the others'
+_CHUNK_SHARE = 0.6
+"""What chunks may add to the decode steps on average, in mean decode steps, while one prompt arrives. The time between the others'
 tokens shall at most double, as people feel it: against the usual step, which is shorter than the mean of all."""
+
+_LONGEST_SHARE = 3.0
+"""What a single chunk may add to its decode step. A larger chunk takes less time for each of its tokens, and rests follow on it."""
+
+_USUAL_IN_A_ROW = 4
+"""So many decodes after a chunk, one takes as long as usual again: the chunk has pushed the weights out of the caches."""
+
+_MOST_DEBT = 6.0
+"""Where the smallest chunk takes long, or something else made it take long, this many mean decode steps are made good, and no more."""
 
 
 class Pace:
@@ -30,10 +39,23 @@ class Pace:
         self._most_tokens = most_tokens
         self._alone = _ChunkTimes(most_tokens, decode_tokens=1)
         self._riding = _ChunkTimes(most_tokens, decode_tokens=0)
+        self._debt_s = 0.0
+        self._share = _CHUNK_SHARE
+        self._in_a_row = _USUAL_IN_A_ROW
+
+    @property
+    def rests(self) -> bool:
+        """Whether the chunks so far have taken more than their share, so that a decode comes first that carries none."""
+        return self._debt_s > 0.0
 
     def decoded(self, took_s: float) -> None:
         """Note how long a decode step took."""
-        self.decode_s = took_s if self.decode_s is None else _mean(self.decode_s, took_s)
+        if self.decode_s is None:
+            self.decode_s = took_s
+        elif self._in_a_row >= _USUAL_IN_A_ROW or took_s < self.decode_s:
+            self.decode_s = _mean(self.decode_s, took_s)
+        self._in_a_row += 1
+        self._settle(took_s)
 
     def prefilled(self, tokens: int, took_s: float) -> None:
         """Note how long a chunk took."""
@@ -42,6 +64,8 @@ class Pace:
     def rode(self, tokens: int, took_s: float) -> None:
         """Note how long a decode step took that computed a chunk as well."""
         self._riding.note(tokens, took_s)
+        self._in_a_row = 1
+        self._settle(took_s)
 
     def chunk_tokens(self, arriving: int = 1) -> int:
         """The largest chunk that may come between two decode steps, as far as anybody knows.
@@ -56,9 +80,15 @@ class Pace:
 
     def riding_tokens(self, arriving: int = 1) -> int:
         """The largest chunk that may ride in a decode step; see :meth:`chunk_tokens`."""
+        self._share = _CHUNK_SHARE * arriving
         if self.decode_s is None:
             return LEAST_CHUNK_TOKENS
-        return self._riding.largest_within(self.decode_s * (1 + _CHUNK_SHARE * arriving), self.decode_s)
+        return self._riding.largest_within(self.decode_s * (1 + _LONGEST_SHARE * arriving), self.decode_s)
+
+    def _settle(self, took_s: float) -> None:
+        if self.decode_s is not None:
+            more_s = took_s - self.decode_s * (1 + self._share)
+            self._debt_s = min(max(0.0, self._debt_s + more_s), self.decode_s * _MOST_DEBT)
 
 
 class _ChunkTimes:

@@ -2,8 +2,9 @@
 
 A step is either one chunk of one prompt (prefill) or one token for every running sequence (decode). While both have work, a chunk
 rides in the same step as a decode (Agrawal et al., 2024, "Sarathi-Serve"), which reads the weights once for both; where it cannot,
-the two alternate. Such a chunk is no larger than what doubles the time of a decode (:mod:`local_runtime.pace`): while a long prompt
-arrives, answers go on at half their speed at least. Where several arrive, chunks are larger in proportion.
+the two alternate. Chunks are as large, and as many decodes go without
+one, as doubles the mean time of a decode (:mod:`local_runtime.pace`): while a long prompt arrives, answers go on at half their speed
+at least. Where several arrive, chunks are larger in proportion.
 
 A sequence is admitted when its whole future fits: the pages for its prompt and all its ``max_tokens`` are reserved
 before its first chunk, so it cannot run out of pages; those that it shares with others count once
@@ -441,7 +442,7 @@ class Scheduler:
         if not self._running:
             return self._chunk_alone(sequence, self.prefill_chunk_tokens)
         if self._may_ride(sequence):
-            if self._chunks_in_a_row >= _CHUNKS_IN_A_ROW:
+            if self._chunks_in_a_row >= _CHUNKS_IN_A_ROW or self.pace.rests:
                 return None
             batch = self._next_batch()
             room = self.prefill_chunk_tokens - len(batch)

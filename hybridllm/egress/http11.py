@@ -1,4 +1,4 @@
-"""One connection straight to a remote, speaking HTTP/1.1 with h11, for httpcore's pool.
+"""One connection straight to a remote, speaking HTTP/1.1 with h11.
 
 httpcore's own gives an answer's body out chunk by chunk, each through three generators. This one gives out at once what came at
 once, and takes the plain chunks among it apart itself. Connections through a proxy are httpcore's.
@@ -19,7 +19,7 @@ from hybridllm.egress.chunked import PlainChunks
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterable, AsyncIterator
+    from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 
 __all__ = ["DirectConnection"]
 
@@ -36,7 +36,7 @@ class _State(Enum):
     CLOSED = "closed"
 
 
-class DirectConnection(httpcore.AsyncConnectionInterface):
+class DirectConnection:
     """A connection, made with the first request.
 
     Args:
@@ -44,6 +44,7 @@ class DirectConnection(httpcore.AsyncConnectionInterface):
         backend: Makes it.
         context: Whom to trust over TLS; None for plain http.
         idle_s: Seconds for which it may be kept without a request.
+        on_over: Told when an answer is over, read to its end or not.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class DirectConnection(httpcore.AsyncConnectionInterface):
         backend: httpcore.AsyncNetworkBackend,
         context: ssl.SSLContext | None,
         idle_s: float,
+        on_over: Callable[[DirectConnection], Awaitable[None]],
     ) -> None:
+        self._on_over = on_over
         self._origin = origin
         self._backend = backend
         self._context = context
@@ -67,13 +70,7 @@ class DirectConnection(httpcore.AsyncConnectionInterface):
         self._idle_until_s = 0.0
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
-        """Send a request and read the head of the answer.
-
-        Raises:
-            httpcore.ConnectionNotAvailable: Another request was faster.
-        """
-        if self._state not in (_State.NEW, _State.IDLE):
-            raise httpcore.ConnectionNotAvailable
+        """Send a request and read the head of the answer; closes the connection where that fails."""
         self._state, self._body_is_whole = _State.ACTIVE, False
         self._chunks, self._unread, self._head_tail = None, b"", b""
         timeouts = request.extensions["timeout"]
@@ -130,15 +127,16 @@ class DirectConnection(httpcore.AsyncConnectionInterface):
 
     async def end_response(self) -> None:
         """The answer was read, or nobody wants the rest: then the connection cannot be used again."""
-        if self._state is not _State.ACTIVE:
-            return
         done = self._http.our_state is h11.DONE and self._http.their_state is h11.DONE
-        if done and not self._http.trailing_data[0]:
-            self._http.start_next_cycle()
-            self._state = _State.IDLE
-            self._idle_until_s = time.monotonic() + self._idle_s
-        else:
-            await self.aclose()
+        try:
+            if self._state is _State.ACTIVE and done and not self._http.trailing_data[0]:
+                self._http.start_next_cycle()
+                self._state = _State.IDLE
+                self._idle_until_s = time.monotonic() + self._idle_s
+            else:
+                await self.aclose()
+        finally:
+            await self._on_over(self)
 
     async def aclose(self) -> None:
         """Close at once."""
@@ -147,18 +145,6 @@ class DirectConnection(httpcore.AsyncConnectionInterface):
             await self._stream.aclose()
 
     # ---- what the pool asks ----
-
-    def info(self) -> str:
-        """For its representation."""
-        return f"HTTP/1.1, {self._state.value}"
-
-    def can_handle_request(self, origin: httpcore.Origin) -> bool:
-        """Whether it leads there."""
-        return origin == self._origin
-
-    def is_available(self) -> bool:
-        """Whether it can take a request of somebody else than who had it made."""
-        return self._state is _State.IDLE
 
     def has_expired(self) -> bool:
         """Whether it was kept too long, or the other side has closed it; between two answers there is nothing else to read."""
@@ -169,10 +155,6 @@ class DirectConnection(httpcore.AsyncConnectionInterface):
     def is_idle(self) -> bool:
         """Whether no request is under way."""
         return self._state is _State.IDLE
-
-    def is_closed(self) -> bool:
-        """Whether it is of no use any more."""
-        return self._state is _State.CLOSED
 
     # ---- the way ----
 

@@ -14,14 +14,13 @@ import httpcore
 
 from hybridllm.egress.exchange import Exchange
 from hybridllm.egress.failures import mapped, unreachable
-from hybridllm.egress.http11 import DirectConnection
+from hybridllm.egress.pool import DirectPool
 from hybridllm.egress.response import EgressResponse
 from hybridllm.egress.trust import tls_context
 from hybridllm.egress.wire import open_stream
 from hybridllm.errors import PrivacyViolation
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterable, Iterable
 
     from hybridllm.addresses import IPAddress
@@ -146,29 +145,11 @@ class _CheckedBackend(httpcore.AsyncNetworkBackend):
         await asyncio.sleep(seconds)
 
 
-class _DirectPool(httpcore.AsyncConnectionPool):
-    """Connections straight to the remote."""
-
-    def __init__(self, backend: httpcore.AsyncNetworkBackend, context: ssl.SSLContext | None) -> None:
-        super().__init__(
-            network_backend=backend,
-            max_connections=_MAX_CONNECTIONS,
-            max_keepalive_connections=_MAX_IDLE_CONNECTIONS,
-            keepalive_expiry=_IDLE_S,
-        )
-        self._backend = backend
-        self._context = context
-
-    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
-        """A connection that is not made yet."""
-        return DirectConnection(origin, self._backend, self._context, _IDLE_S)
-
-
-def _pool(remote: Remote, backend: httpcore.AsyncNetworkBackend) -> httpcore.AsyncConnectionPool:
+def _pool(remote: Remote, backend: httpcore.AsyncNetworkBackend) -> DirectPool | httpcore.AsyncHTTPProxy:
     # Where no TLS is spoken, none is prepared: reading authorities for nothing would cost 30 ms.
     context = None if remote.plain_http else tls_context(remote.ca_file)
     if remote.proxy is None:
-        return _DirectPool(backend, context)
+        return DirectPool(backend, context, most=_MAX_CONNECTIONS, most_idle=_MAX_IDLE_CONNECTIONS, idle_s=_IDLE_S)
     proxy = urlsplit(remote.proxy)
     host, port = remote.first_hop
     credentials = None

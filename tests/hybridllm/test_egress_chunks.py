@@ -41,7 +41,12 @@ def ours(pieces):
     """The body, whether it is whole, and whether the connection can be used again."""
 
     async def go():
-        connection = DirectConnection(ORIGIN, Played(pieces), None, 5.0)
+        over = []
+
+        async def note(connection):
+            over.append(connection)
+
+        connection = DirectConnection(ORIGIN, Played(pieces), None, 5.0, note)
         request = httpcore.Request("POST", "http://10.0.0.7/", headers=[("host", "10.0.0.7")], content=b"")
         request.headers.append((b"content-length", b"0"))
         request.extensions = {"timeout": TIMEOUTS}
@@ -53,6 +58,7 @@ def ours(pieces):
             await response.aclose()
         except httpcore.RemoteProtocolError:
             return body, False, False
+        assert over == [connection]
         return body, True, connection.is_idle() and not connection.has_expired()
 
     return asyncio.run(go())

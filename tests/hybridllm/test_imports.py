@@ -33,9 +33,10 @@ EGRESS = {
     "failures.py": ({"httpcore", "socket", "ssl"}, set()),
     "gate.py": (set(), {"open_connection"}),
     "http11.py": ({"h11", "httpcore", "ssl"}, {"connect_tcp"}),
+    "pool.py": ({"httpcore", "ssl"}, set()),
     "response.py": ({"httpcore"}, set()),
     "tls.py": ({"ssl"}, set()),
-    "transport.py": ({"httpcore", "ssl"}, set()),
+    "transport.py": ({"httpcore"}, set()),
     "trust.py": ({"ssl"}, set()),
     "wire.py": ({"httpcore", "ssl"}, {"create_connection"}),
 }
