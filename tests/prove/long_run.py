@@ -36,8 +36,8 @@ def main() -> int:
     parser.add_argument(
         "--processes",
         type=int,
-        default=2 * (os.cpu_count() or 1),
-        help="twice the processors: half of the time is waited",
+        default=3 * (os.cpu_count() or 1),
+        help="three for each processor: much of the time is waited",
     )
     arguments = parser.parse_args()
     began_s = time.monotonic()
