@@ -77,6 +77,7 @@ class DirectConnection:
         try:
             if self._stream is None:
                 self._stream = await self._connected(timeouts["connect"])
+                self._require_open()
             # A server that refuses a request may close before all of it was sent, and its answer says why.
             with contextlib.suppress(httpcore.WriteError):
                 await self._send(request, self._stream, timeouts["write"])
@@ -164,6 +165,11 @@ class DirectConnection:
         if self._context is None:
             return stream
         return await stream.start_tls(self._context, server_hostname=host, timeout=timeout_s)
+
+    def _require_open(self) -> None:
+        """Nothing is sent over a connection that came about after everything was closed."""
+        if self._state is _State.CLOSED:
+            raise httpcore.ConnectError
 
     async def _send(self, request: httpcore.Request, stream: httpcore.AsyncNetworkStream, timeout_s: float) -> None:
         head = h11.Request(method=request.method, target=request.url.target, headers=request.headers)

@@ -46,16 +46,20 @@ class DirectPool:
         self._places = asyncio.Semaphore(most)
         self._idle: list[DirectConnection] = []
         self._active: set[DirectConnection] = set()
+        self._closed = False
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
         """Send a request and read the head of the answer, which has to be closed.
 
         Raises:
             httpcore.PoolTimeout: Too many others were under way for too long.
+            httpcore.ConnectError: There is no connection, or everything was closed meanwhile.
         """
         await self._place(request.extensions["timeout"]["pool"])
         connection: DirectConnection | None = None
         try:
+            if self._closed:
+                raise httpcore.ConnectError
             connection = await self._kept()
             if connection is None:
                 connection = DirectConnection(
@@ -70,7 +74,8 @@ class DirectPool:
             raise
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; afterwards none is made."""
+        self._closed = True
         idle, self._idle = self._idle, []
         for connection in (*idle, *self._active):
             await connection.aclose()

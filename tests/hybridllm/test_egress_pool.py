@@ -186,3 +186,26 @@ def test_no_place_is_lost_where_a_request_fails_or_is_cancelled():
             assert await asked(pool, pool_s=0.01) == b"OK"
 
     asyncio.run(go())
+
+
+def test_nothing_is_sent_after_everything_was_closed():
+    async def go():
+        class Slow(Backend):
+            async def connect_tcp(self, host, port, timeout=None, local_address=None, socket_options=None):
+                await may_connect.wait()
+                return await super().connect_tcp(host, port)
+
+        may_connect = asyncio.Event()
+        backend = Slow()
+        pool = DirectPool(backend, None, most=1, most_idle=1, idle_s=60.0)
+        connecting, waiting = asyncio.create_task(asked(pool)), asyncio.create_task(asked(pool))
+        await asyncio.sleep(0.01)
+        await pool.aclose()
+        may_connect.set()
+        for task in (connecting, waiting):
+            with pytest.raises(httpcore.ConnectError):
+                await task
+        assert [stream.requests for stream in backend.streams] == [0]
+        assert backend.streams[0].closed
+
+    asyncio.run(go())
