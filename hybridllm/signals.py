@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from hybridllm.capabilities import TOOLS
@@ -107,7 +106,7 @@ class Signals:
             deadline_s: Seconds that are left for it.
             local_prompt_tokens: Its exact length in the device's tokens, where it was counted.
         """
-        now = datetime.now().astimezone()
+        now = time.localtime()
         request, joined = labelled.request, labelled.joined
         local, remote = self.latency[LOCAL], self.latency[REMOTE]
         answer_tokens = request.token_limit or _ASSUMED_ANSWER_TOKENS
@@ -125,8 +124,8 @@ class Signals:
             "remote_tokens_per_s": remote.tokens_per_s,
             "remote_meets_deadline": _meets(deadline_s, remote.expected_s(answer_tokens)),
             "prompt_tokens": prompt_tokens,
-            "time_of_day": f"{now:%H:%M}",
-            "weekday": WEEKDAYS[now.weekday()],
+            "time_of_day": f"{now.tm_hour:02}:{now.tm_min:02}",
+            "weekday": WEEKDAYS[now.tm_wday],
         }
         if self._program is not None:
             measured |= self._program.measured()
