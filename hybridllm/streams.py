@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar
 
@@ -67,7 +68,7 @@ def _message(choice: ChoiceSoFar, label: str) -> ChatCompletionMessage:
     )
 
 
-class Pieces(Generic[_P]):
+class Pieces(ABC, Generic[_P]):
     """An answer that comes piece by piece, whatever a piece is made of.
 
     Closing it, or leaving its ``async with`` block, stops the work and frees what it held, and ends the iteration of whoever reads at
@@ -181,13 +182,13 @@ class Pieces(Generic[_P]):
     def _add(self, chunk: ChatCompletionChunk) -> None:
         self._chunks.append(self._piece(chunk))
 
+    @abstractmethod
     def _piece(self, chunk: ChatCompletionChunk) -> _P:
         """A chunk as a piece."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _text(self, choice: int, role: Literal["assistant"] | None, text: str) -> _P:
         """A piece of nothing but text."""
-        raise NotImplementedError
 
     def _role(self, choice: int) -> Literal["assistant"] | None:
         """The role is said in the first piece of each answer."""

@@ -1,7 +1,7 @@
 """The connections straight to one remote, kept for the next request.
 
 httpcore's own pool looks through all connections and locks twice for every request, for it serves many hosts and several versions
-of HTTP: that takes as long as the exchange itself. Requests through a proxy go through httpcore's.
+of HTTP: some 0.2 ms a request, where all that the client adds shall be 0.5. Requests through a proxy go through httpcore's.
 """
 
 from __future__ import annotations
