@@ -127,11 +127,11 @@ def test_start_generate_count_stats_and_close(make: Make) -> None:
 
 
 def test_the_worker_starts_with_the_first_request_and_submit_does_not_wait_for_it(make: Make) -> None:
-    engine = make(Script(load_s=1.0))
+    engine = make(Script(load_s=3.0))
     receiver = Receiver()
     started = time.monotonic()
     engine.submit(SHORT, receiver)
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 2
     assert engine.stats().state == "loading"
     assert isinstance(receiver.end(), Finished)
     assert engine.stats().state == "ready"
