@@ -6,7 +6,8 @@ JSON, and checks nothing; for ``whole`` it joins the pieces. Ours is ``AsyncHybr
 whatever may leave. Both take turns, so that what else the machine does meets both alike. ``added`` is the difference of the
 two distributions' percentiles. ``cpu`` is the mean processor time of the calling process, which other work does not lengthen.
 
-``served`` is httpx again, to ``hybridllm serve`` in front of the same server.
+``served`` is httpx again, to ``hybridllm serve`` in front of the same server; ``relay`` is httpx to a server that only passes bytes
+on (Starlette, uvicorn and httpx). What ``relay`` adds is the price of a second hop, and ``beyond_relay`` is what ours adds to that.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks._fake_remote import REPOSITORY, FakeRemote
+from benchmarks._relay import relay
 from hybridllm import AsyncHybridClient, Remote
 from hybridllm.testing import ScriptedBackend
 
@@ -98,7 +100,10 @@ def report(samples: dict[str, Samples]) -> dict[str, object]:
         if name != "bare"
     }
     rounded = {name: {key: round(value, 3) for key, value in found.items()} for name, found in figures.items()}
-    return {**rounded, "added": added}
+    if "served" not in figures:
+        return {**rounded, "added": added}
+    beyond = {key: round(value - figures["relay"][key], 3) for key, value in figures["served"].items() if key != "cpu"}
+    return {**rounded, "added": added, "beyond_relay": beyond}
 
 
 @contextlib.contextmanager
@@ -136,7 +141,7 @@ def served(remote_url: str) -> Iterator[str | None]:
             process.wait(timeout=30)
 
 
-async def measure(remote_url: str, served_url: str | None, repeats: int) -> dict[str, object]:
+async def measure(remote_url: str, served_url: str | None, relay_url: str, repeats: int) -> dict[str, object]:
     """Both ways to read an answer."""
     url = f"{remote_url}/chat/completions"
     headers = {"content-type": "application/json", "accept": "text/event-stream", "accept-encoding": "identity"}
@@ -171,6 +176,9 @@ async def measure(remote_url: str, served_url: str | None, repeats: int) -> dict
             at = f"{served_url}/chat/completions"
             ways["streaming"]["served"] = lambda: read_lines(bare, at, to_server.encode(), headers)
             ways["whole"]["served"] = lambda: read_whole(bare, at, to_server_whole.encode(), headers)
+            passed_on = f"{relay_url}/chat/completions"
+            for calls in ways.values():
+                calls["relay"] = lambda: read_lines(bare, passed_on, sent.encode(), headers)
         for name, calls in ways.items():
             figures[name] = report(await timed(calls, repeats))
         if local.calls:
@@ -187,7 +195,8 @@ def main() -> None:
     arguments = parser.parse_args()
     with FakeRemote(pieces=arguments.pieces) as remote, contextlib.ExitStack() as stack:
         url = None if arguments.no_server else stack.enter_context(served(remote.base_url))
-        figures = asyncio.run(measure(remote.base_url, url, arguments.repeats))
+        relay_url = "" if url is None else stack.enter_context(relay(remote.base_url))
+        figures = asyncio.run(measure(remote.base_url, url, relay_url, arguments.repeats))
     print(
         json.dumps(
             {
