@@ -8,6 +8,8 @@ two distributions' percentiles. ``cpu`` is the mean processor time of the callin
 
 ``served`` is httpx again, to ``hybridllm serve`` in front of the same server; ``relay`` is httpx to a server that only passes bytes
 on (Starlette, uvicorn and httpx). What ``relay`` adds is the price of a second hop, and ``beyond_relay`` is what ours adds to that.
+These two take turns with bare calls of their own (``bare_beside_servers``): with two more processes between them, every call
+finds the processor's caches colder.
 """
 
 from __future__ import annotations
@@ -91,19 +93,25 @@ async def timed(calls: dict[str, Call], repeats: int) -> dict[str, Samples]:
     return samples
 
 
-def report(samples: dict[str, Samples]) -> dict[str, object]:
-    """Figures of each, and what the others add to the bare call."""
-    figures = {name: found.figures() for name, found in samples.items()}
-    added = {
-        name: {key: round(found[key] - figures["bare"][key], 3) for key in found}
-        for name, found in figures.items()
-        if name != "bare"
-    }
-    rounded = {name: {key: round(value, 3) for key, value in found.items()} for name, found in figures.items()}
+def report(alone: dict[str, Samples], beside_servers: dict[str, Samples]) -> dict[str, object]:
+    """Figures of each way, and what the others add to the bare call of the same round."""
+    figures: dict[str, dict[str, float]] = {}
+    added: dict[str, dict[str, float]] = {}
+    for turns, bare_name in ((alone, "bare"), (beside_servers, "bare_beside_servers")):
+        found = {name: samples.figures() for name, samples in turns.items()}
+        for name, of_one in found.items():
+            figures[bare_name if name == "bare" else name] = of_one
+            if name != "bare":
+                added[name] = difference(of_one, found["bare"])
+    rounded = {name: {key: round(value, 3) for key, value in of_one.items()} for name, of_one in figures.items()}
     if "served" not in figures:
         return {**rounded, "added": added}
-    beyond = {key: round(value - figures["relay"][key], 3) for key, value in figures["served"].items() if key != "cpu"}
-    return {**rounded, "added": added, "beyond_relay": beyond}
+    return {**rounded, "added": added, "beyond_relay": difference(figures["served"], figures["relay"])}
+
+
+def difference(one: dict[str, float], other: dict[str, float]) -> dict[str, float]:
+    """What one way takes more than another."""
+    return {key: round(value - other[key], 3) for key, value in one.items()}
 
 
 @contextlib.contextmanager
@@ -172,15 +180,18 @@ async def measure(remote_url: str, served_url: str | None, relay_url: str, repea
             "streaming": {"bare": lambda: read_lines(bare, url, sent.encode(), headers), "client": stream},
             "whole": {"bare": lambda: read_lines(bare, url, sent.encode(), headers), "client": whole},
         }
+        through: dict[str, dict[str, Call]] = {name: {} for name in ways}
         if served_url is not None:
             at = f"{served_url}/chat/completions"
-            ways["streaming"]["served"] = lambda: read_lines(bare, at, to_server.encode(), headers)
-            ways["whole"]["served"] = lambda: read_whole(bare, at, to_server_whole.encode(), headers)
             passed_on = f"{relay_url}/chat/completions"
-            for calls in ways.values():
+            for name, calls in through.items():
+                calls["bare"] = ways[name]["bare"]
                 calls["relay"] = lambda: read_lines(bare, passed_on, sent.encode(), headers)
+            through["streaming"]["served"] = lambda: read_lines(bare, at, to_server.encode(), headers)
+            through["whole"]["served"] = lambda: read_whole(bare, at, to_server_whole.encode(), headers)
         for name, calls in ways.items():
-            figures[name] = report(await timed(calls, repeats))
+            alone = await timed(calls, repeats)
+            figures[name] = report(alone, await timed(through[name], repeats) if through[name] else {})
         if local.calls:
             raise SystemExit("The device answered, so the figures are not those of the way to the remote.")
     return figures

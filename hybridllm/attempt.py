@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
-from hybridllm.backends.base import ContentDelta, Finished
+from hybridllm.backends.base import Burst, ContentDelta, Finished
 from hybridllm.errors import (
     AuditError,
     BreakerOpen,
@@ -235,14 +235,17 @@ class AttemptRun:
                         event = await anext(events)
                     else:
                         event = await self._clock.in_time(anext(events), until_s)
-                    self._note(event, self._asked_s)
+                    one_by_one = event.pieces if isinstance(event, Burst) else (event,)
+                    for one in one_by_one:
+                        self._note(one, self._asked_s)
                     if isinstance(event, Finished):
                         self._end("served")
                     if self.restorer is None:
                         yield event
                     else:
-                        for restored in self.restorer.restore(event):
-                            yield restored
+                        for one in one_by_one:
+                            for restored in self.restorer.restore(one):
+                                yield restored
                     if isinstance(event, Finished):
                         return
         except (PolicyDenied, ContentFiltered, DeadlineExceeded, Cancelled) as error:
@@ -269,7 +272,7 @@ class AttemptRun:
             if self.attempt.outcome == "running":
                 self._end("cancelled")
 
-    def _note(self, event: BackendEvent, asked_s: float) -> None:
+    def _note(self, event: ContentDelta | Finished, asked_s: float) -> None:
         now = time.monotonic()
         if isinstance(event, ContentDelta):
             if self.first_token_s is None:

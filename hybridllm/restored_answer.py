@@ -12,8 +12,6 @@ from hybridllm.redaction import Redaction, Restorer
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hybridllm.backends.base import BackendEvent
-
 __all__ = ["AnswerRestorer"]
 
 _TEXT, _REFUSAL, _REASONING = -1, -2, -3  # beside the calls of tools, which count from 0
@@ -43,7 +41,7 @@ class AnswerRestorer:
         """Whether an original was put back so far."""
         return any(restorer.restored for restorer in self._restorers.values())
 
-    def restore(self, event: BackendEvent) -> Iterator[BackendEvent]:
+    def restore(self, event: ContentDelta | Finished) -> Iterator[ContentDelta | Finished]:
         """The event as the caller may have it, where there is anything of it yet; before the end, what was held back."""
         if isinstance(event, Finished):
             yield from self._rest()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from hybridllm.answer import Answer, AnswerSoFar, ChoiceSoFar
 from hybridllm.attempt import AttemptFailed, AttemptRun, Clock
-from hybridllm.backends.base import Backend, BackendCall, BackendEvent, ContentDelta, Finished
+from hybridllm.backends.base import Backend, BackendCall, Burst, ContentDelta, Finished
 from hybridllm.errors import Cancelled, HybridLLMError, PolicyTightened, StreamInterrupted
 from hybridllm.hedging import hedge_after_s, race
 from hybridllm.route_report import nobody_answered, reason_of
@@ -30,6 +30,7 @@ from policies import LOCAL
 
 if TYPE_CHECKING:
     from hybridllm.assessment import Assessment
+    from hybridllm.backends.base import BackendEvent
     from hybridllm.hedging import HedgeBudget
     from hybridllm.latency import DeviceLatency, Latency
     from hybridllm.permits import Permit
@@ -42,7 +43,7 @@ __all__ = ["Answer", "Authorize", "Ended", "RequestRun", "RunEvent"]
 Authorize = Callable[..., "Permit"]
 """Mints a permit; see ``PermitOffice.mint``, whose policy, decision, remote and place are bound already."""
 
-RunEvent = ContentDelta | Finished | Handover
+RunEvent = ContentDelta | Burst | Finished | Handover
 """What a request yields. After a ``Handover`` of the kind ``restart`` all pieces before it are void."""
 
 _SHARE_OF_THE_FIRST = 0.5
@@ -493,11 +494,12 @@ class RequestRun:
 
     def _counted(self, event: BackendEvent, run: AttemptRun) -> BackendEvent:
         """The event as it is given out: the usage of an answer that moved counts all of it once."""
-        if isinstance(event, ContentDelta):
+        if not isinstance(event, Finished):
             if self._first_given_s is None:
                 self._first_given_s = time.monotonic()
-            self._given.add(event)
-            self._given_tokens += event.tokens
+            for piece in event.pieces if isinstance(event, Burst) else (event,):
+                self._given.add(piece)
+                self._given_tokens += piece.tokens
             return event
         if run.attempt.why != "continue":
             self._given_tokens = run.tokens

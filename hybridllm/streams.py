@@ -8,7 +8,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Generic, Literal, Self, TypeVar
 
 from hybridllm.answer import Answer
-from hybridllm.backends.base import ContentDelta, Finished
+from hybridllm.backends.base import Burst, ContentDelta, Finished
 from hybridllm.boundary import content_free, content_free_events
 from hybridllm.errors import Cancelled, HybridLLMError
 from hybridllm.types.chat_completion import ChatCompletion, Choice
@@ -19,7 +19,7 @@ from hybridllm.types.route import Handover
 from hybridllm.types.tool_call import ChoiceDeltaToolCall, ChoiceDeltaToolCallFunction
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+    from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 
     from hybridllm.answer import ChoiceSoFar
     from hybridllm.backends.base import ToolCallDelta
@@ -100,8 +100,15 @@ class Pieces(ABC, Generic[_P]):
     def __aiter__(self) -> AsyncIterator[_P]:
         return self
 
+    def __anext__(self) -> Coroutine[object, object, _P]:
+        # Pieces often come together: those that are here need none of what waiting for one needs.
+        return self._given() if self._chunks and not self._reading.locked() else self._waited()
+
+    async def _given(self) -> _P:
+        return self._chunks.popleft() if self._chunks else await self._waited()
+
     @content_free
-    async def __anext__(self) -> _P:
+    async def _waited(self) -> _P:
         async with self._reading:
             while not self._chunks:
                 if self._failure is not None:  # or a stream that was cut would look whole to whoever reads on
@@ -153,6 +160,10 @@ class Pieces(ABC, Generic[_P]):
             if event.kind == "restart":
                 self._begun.clear()
             self._add(self._chunk([], handover=event))
+            return
+        if isinstance(event, Burst):
+            for piece in event.pieces:
+                self._take(piece)
             return
         if isinstance(event, ContentDelta):
             if event.is_plain_text:  # most are

@@ -23,6 +23,7 @@ __all__ = [
     "Backend",
     "BackendCall",
     "BackendEvent",
+    "Burst",
     "ContentDelta",
     "FinishReason",
     "Finished",
@@ -99,7 +100,16 @@ class Finished:
     """Log probabilities of every token of the prompt but the first, where the request asks for them and the place tells them."""
 
 
-BackendEvent = ContentDelta | Finished
+@hides_content
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """Pieces that came at once. It means the same as if they were yielded one by one, and costs less."""
+
+    pieces: tuple[ContentDelta, ...] = field(metadata=CONTENT)
+    """The pieces in their order, at least one."""
+
+
+BackendEvent = ContentDelta | Burst | Finished
 """What a backend yields."""
 
 

@@ -22,7 +22,6 @@ from hybridllm.retry_budget import RetryBudget
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from hybridllm.backends.base import ContentDelta
     from hybridllm.breaker import Passage
     from hybridllm.connectivity import Connectivity
     from hybridllm.egress import EgressGate
@@ -128,7 +127,7 @@ class RemoteBackend(Backend):
         """Close the way out."""
         await self._gate.aclose()
 
-    async def _asked(self, call: BackendCall) -> tuple[RemoteTry, ContentDelta | Finished]:
+    async def _asked(self, call: BackendCall) -> tuple[RemoteTry, BackendEvent]:
         """The try that answers and its first piece, after as many tries as help."""
         body = call.request.remote_body(
             self._remote.model, continues=bool(call.begun), capabilities=self._remote.capabilities
@@ -136,7 +135,7 @@ class RemoteBackend(Backend):
         retrying = Retrying(call, budget=self._budget, breaker=self._breaker, expected_s=self._expected_s)
         failure: HybridLLMError | None = None
 
-        async def one() -> tuple[RemoteTry, ContentDelta | Finished]:
+        async def one() -> tuple[RemoteTry, BackendEvent]:
             nonlocal failure
             try:
                 passage = self._breaker.admit()

@@ -9,7 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, NoReturn
 
 from hybridllm.backends.alarm import Alarm, AlarmRang
-from hybridllm.backends.base import BackendCall, ContentDelta, Finished, Ledger
+from hybridllm.backends.base import BackendCall, Burst, ContentDelta, Finished, Ledger
 from hybridllm.backends.chunks import ChunkReader, Sign
 from hybridllm.backends.patience import THINKING_FACTOR, Patience, Wait
 from hybridllm.backends.refusals import Refusal, code_of, refusal_of
@@ -29,6 +29,7 @@ from hybridllm.faults import Fault, fault_of_status
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hybridllm.backends.base import BackendEvent
     from hybridllm.egress import EgressGate, EgressResponse
     from hybridllm.refused_key import RefusedKey
 
@@ -109,14 +110,15 @@ class RemoteTry:
         """Seconds that a connection was waited for, where none came about; else 0."""
         return 0.0 if self._patience.sent else self._patience.waited_s
 
-    async def next(self) -> ContentDelta | Finished:
-        """The next piece of the answer that can be seen, or its end.
+    async def next(self) -> BackendEvent:
+        """The next piece of the answer that can be seen, with those that came together with it, or its end.
 
         Raises:
             HybridLLMError: The try failed.
         """
         try:
-            event = self._pending.popleft() if self._pending else await self._next_in_time()
+            if not self._pending:
+                await self._wait_in_time()
         except (ContentFiltered, ContextLengthExceeded):
             self.fault = Fault.REQUEST
             self._end()
@@ -136,13 +138,18 @@ class RemoteTry:
             self.stopped = isinstance(error, DeadlineExceeded)
             self._end()
             raise
+        event = self._pending.popleft()
         if isinstance(event, Finished):
             self.finished = True
             self._end()
-        elif not self._text_came and not event.is_thought:
+            return event
+        pieces = [event]
+        while self._pending and isinstance(self._pending[0], ContentDelta):
+            pieces.append(self._pending.popleft())  # type: ignore[arg-type]  # it is what was looked at
+        if not self._text_came and not all(piece.is_thought for piece in pieces):
             self._text_came = True
             self._on_text()
-        return event
+        return event if len(pieces) == 1 else Burst(tuple(pieces))
 
     async def aclose(self) -> None:
         """Close the connection, unless the answer is whole."""
@@ -159,7 +166,8 @@ class RemoteTry:
             self._over = True
             self._on_over(self)
 
-    async def _next_in_time(self) -> ContentDelta | Finished:
+    async def _wait_in_time(self) -> None:
+        """Wait until there is something to give out."""
         if self._failure is not None:
             raise self._failure
         self._patience.resume()
@@ -170,11 +178,11 @@ class RemoteTry:
                 self._take(await self._alarm.wait(self._more(self._response)))
         except AlarmRang:
             wait = self._patience.ends()[1]
-            if wait is Wait.END:
-                return self._reader.finished()
-            self._raise_too_late(wait)
+            if wait is not Wait.END:
+                self._raise_too_late(wait)
+            self._pending.append(self._reader.finished())
+            return
         self._patience.pause()
-        return self._pending.popleft()
 
     def _raise_too_late(self, wait: Wait) -> NoReturn:
         limits, took_s = self._call.limits, self._patience.waited_s

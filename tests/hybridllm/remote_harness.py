@@ -7,7 +7,7 @@ import time
 from contextlib import aclosing
 
 from hybridllm import Remote, load_policy
-from hybridllm.backends.base import BackendCall, ContentDelta, Finished, Ledger
+from hybridllm.backends.base import BackendCall, Burst, ContentDelta, Finished, Ledger
 from hybridllm.backends.remote import RemoteBackend
 from hybridllm.breaker import CircuitBreaker
 from hybridllm.connectivity import Connectivity
@@ -25,6 +25,14 @@ ENOUGH = Limits(connect_s=10.0, first_token_s=10.0, gap_s=10.0)
 
 SHORT = Limits(connect_s=5.0, first_token_s=0.4, gap_s=0.3)
 """For answers that do not."""
+
+
+def pieces_of(event):
+    """The pieces that come with one event."""
+    if isinstance(event, Burst):
+        return event.pieces
+    assert isinstance(event, ContentDelta)
+    return (event,)
 
 
 class Clock:
@@ -105,12 +113,12 @@ class Asker:
                 async for event in events:
                     if isinstance(event, Finished):
                         answered.finished = event
-                    else:
-                        assert isinstance(event, ContentDelta)
-                        answered.text += event.text
+                        continue
+                    for piece in pieces_of(event):
+                        answered.text += piece.text
                         pieces += 1
-                        if pieces == stop_after_pieces:
-                            break
+                    if stop_after_pieces is not None and pieces >= stop_after_pieces:
+                        break
         except (HybridLLMError, TimeoutError) as error:
             answered.error = error
         answered.took_s = time.monotonic() - began_s

@@ -41,7 +41,7 @@ from tests.hybridllm.loopback import (
     trickle,
     whole_stream,
 )
-from tests.hybridllm.remote_harness import Asker
+from tests.hybridllm.remote_harness import Asker, pieces_of
 
 SSE_ERROR = b'event: error\ndata: {"error": {"message": "the canary text", "code": "overloaded"}}\n\n'
 PUBLIC = {"privacy": "public"}
@@ -601,7 +601,7 @@ def test_a_reader_who_takes_his_time_is_not_taken_for_a_silent_remote(serve):
 
     with Asker(serve(behave), limits=Limits(5.0, 5.0, 1.0), retries=Retries(most=0)) as asker:
         *pieces, end = asker.runner.run(read(asker))
-    assert "".join(piece.text for piece in pieces) == "One two"
+    assert "".join(piece.text for came in pieces for piece in pieces_of(came)) == "One two"
     assert end.reason == "stop"
 
 
