@@ -288,7 +288,7 @@ class Engine:
             self._enter_runner(self._by_sequence[arriving.sequence_id])
             logits = self._runner.decode_with_chunk(
                 [sequence.sequence_id for sequence in sequences],
-                [sequence.tokens[-1] for sequence in sequences],
+                [sequence.next_token for sequence in sequences],
                 arriving.sequence_id,
                 arriving.tokens[chunk.start : chunk.end],
             )
@@ -300,9 +300,7 @@ class Engine:
         is_last = chunk.is_last
         self._scheduler.computed(step)
         for row, sequence in enumerate((*sequences, arriving) if is_last else sequences):
-            generation = self._by_sequence.get(sequence.sequence_id)
-            if generation is not None:  # An earlier row's event may have led its receiver to cancel this one.
-                self._next_token(generation, logits[row])
+            self._next_token_of(sequence, logits[row])
 
     def _enter_runner(self, generation: Generation) -> None:
         if not generation.in_runner:
@@ -326,10 +324,30 @@ class Engine:
         """Compute the next tokens; True if this was a plain decode, one token for each sequence."""
         if len(step.sequences) == 1:
             generation = self._by_sequence[step.sequences[0].sequence_id]
+            if generation.sequence.missing > 1:
+                return self._decode_forced(step, generation)
             if generation.speculation is not None:
                 return self._decode_alone(step, generation, generation.speculation)
         self._decode_batch(step)
         return True
+
+    def _decode_forced(self, step: DecodeStep, generation: Generation) -> bool:
+        """Feed the tokens that had to come, as many as there is room for, in one pass; True for a plain decode."""
+        sequence = generation.sequence
+        most = min(1 + self._scheduler.room_for_guesses(sequence), self._scheduler.prefill_chunk_tokens)
+        tokens = sequence.tokens[sequence.cached :][:most]
+        if len(tokens) == 1:
+            self._decode_batch(step)
+            return True
+        try:
+            logits = self._runner.prefill(sequence.sequence_id, tokens)
+        except Exception as error:  # noqa: BLE001 - only this sequence took part in the step
+            self._fail(generation, error)
+            return False
+        sequence.cached += len(tokens) - 1
+        self._scheduler.computed(step)
+        self._next_token_of(sequence, logits)
+        return False
 
     def _decode_alone(self, step: DecodeStep, generation: Generation, speculation: Speculation) -> bool:
         """Compute the next token of one sequence, or several where a guess is worth trying; True for a plain decode."""
@@ -357,6 +375,7 @@ class Engine:
             How many were drawn; with 0 nothing has changed. None if the pass or a draw failed.
         """
         sequence, drawn = generation.sequence, 0
+        had = len(sequence.tokens)
         try:
             logits = self._runner.score(sequence.sequence_id, [sequence.tokens[-1], *guessed])
         except Exception as error:  # noqa: BLE001 - a guess costs no answer: it is computed again, without guesses
@@ -374,14 +393,14 @@ class Engine:
         if drawn:
             sequence.cached += drawn - 1
             self._scheduler.computed(step)
-            self._tell(generation, drawn)
+            self._tell(generation, had)
         return drawn
 
     def _decode_batch(self, step: DecodeStep) -> None:
         sequences = step.sequences
         try:
             logits = self._runner.decode(
-                [sequence.sequence_id for sequence in sequences], [sequence.tokens[-1] for sequence in sequences]
+                [sequence.sequence_id for sequence in sequences], [sequence.next_token for sequence in sequences]
             )
         except Exception as error:  # noqa: BLE001 - the batch is taken apart to find out whose failure it is
             if len(sequences) == 1:
@@ -392,9 +411,7 @@ class Engine:
             return
         self._scheduler.computed(step)
         for row, sequence in enumerate(sequences):
-            generation = self._by_sequence.get(sequence.sequence_id)
-            if generation is not None:  # An earlier row's event may have led its receiver to cancel this one.
-                self._next_token(generation, logits[row])
+            self._next_token_of(sequence, logits[row])
 
     def _evict(self, step: EvictStep) -> None:
         sequence = step.sequence
@@ -418,16 +435,24 @@ class Engine:
 
     def _next_token(self, generation: Generation, logits: NDArray[np.float32]) -> None:
         """Draw a token from ``logits`` (float32 ``[vocab]``), emit what it comes to, and end the request if that was all."""
+        had = len(generation.sequence.tokens)
         try:
             generation.draw(logits)
         except Exception as error:  # noqa: BLE001 - only this request's sampler and text are involved
             self._fail(generation, error)
             return
-        self._tell(generation, 1)
+        self._tell(generation, had)
 
-    def _tell(self, generation: Generation, drawn: int) -> None:
-        """Emit what the tokens that were just drawn come to, and end the request if that was all."""
-        self._completion_tokens_total += drawn
+    def _next_token_of(self, sequence: Sequence, logits: NDArray[np.float32]) -> None:
+        """The same for a sequence that was in a step, unless more tokens stand after the one that was fed."""
+        generation = self._by_sequence.get(sequence.sequence_id)
+        # An earlier row's event may have led its receiver to cancel this one.
+        if generation is not None and not sequence.missing:
+            self._next_token(generation, logits)
+
+    def _tell(self, generation: Generation, had: int) -> None:
+        """Emit what the tokens after the first ``had`` come to, which were just taken, and end the request if that was all."""
+        self._completion_tokens_total += len(generation.sequence.tokens) - had
         if generation.end is None:
             generation.report()
             return

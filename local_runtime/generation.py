@@ -52,6 +52,9 @@ class Constraint(Protocol):
     def may_end(self) -> bool:
         """Whether what has come so far is an answer as it should be."""
 
+    def forced(self) -> Sequence[int]:
+        """Tokens of the text that has to come next, whatever the model says; none where that is not known."""
+
 
 class AnswerPieces(Protocol):
     """What a piece of a model's text comes to."""
@@ -125,7 +128,8 @@ class Generation:
         submitted_at: When it came, in seconds of ``time.perf_counter``.
         begun_tokens: How many of the sequence's tokens are an answer that somebody else has begun.
         healing: Limits the next draws to tokens that say the end of that answer again.
-        constraint: Limits all draws.
+        constraint: Limits all draws. Text that it leaves no choice about is taken without a draw, as the tokens that the model's
+            tokenizer makes of it.
         parser: Takes the text apart; None where all of it is the answer.
         logprobs: Tells the log probabilities of its tokens, if they were asked for.
         prompt_logprobs: Collects those of the prompt, if they were asked for.
@@ -252,6 +256,25 @@ class Generation:
         self.take(token)
         if self.first_token_at is None:
             self.first_token_at = time.perf_counter()
+        self._take_forced()
+
+    def _take_forced(self) -> None:
+        """Take the tokens of what has to come next. Each uses up what a draw would have, so that a replay need not know of them."""
+        constraint = self.constraint
+        if constraint is None or self.end is not None or not self._may_be_forced:
+            return
+        for token in constraint.forced():
+            if token in self.eos_ids or token in self.stop_ids:
+                return
+            self.sampler.continue_after((token,), drawn=True)
+            self.take(token)
+            if self.end is not None:
+                return
+
+    @property
+    def _may_be_forced(self) -> bool:
+        """Whether nobody wants to know what the model thought of a token, and nobody else has a say in which tokens come."""
+        return self.logprobs is None and not self.sampler.is_biased and (self.healing is None or not self.healing.open)
 
     def _nothing_may_follow(self) -> bool:
         constraint, parser = self.constraint, self.parser

@@ -71,6 +71,7 @@ class Sampler:
 
     Attributes:
         is_greedy: Every draw takes the most likely token, so nothing is random.
+        is_biased: Some tokens are to come more or less often than the model thinks.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class Sampler:
         self.is_greedy = self._options.temperature == 0 or self._options.top_k == 1
         self._biased_ids = np.array(list(bias or ()), dtype=np.int64)
         self._biases = np.array(list((bias or {}).values()), dtype=np.float32)
+        self.is_biased = bool(bias)
         seed = options.seed
         self._random = np.random.Generator(np.random.PCG64(None if seed is None else seed & _SEED_MASK))
         self._seen = set(prompt_ids) if self._options.repetition_penalty != 1.0 else set()

@@ -25,7 +25,8 @@ class Sequence:
     """The tokens of one request.
 
     The cache holds the keys and values of ``tokens[dropped:cached]``. What is not cached yet is prefilled in chunks; once only
-    the newest token is missing, the sequence is decoded. A sequence that loses its pages starts again with
+    the newest token is missing, the sequence is decoded. Where a grammar leaves no choice, several tokens come at once, and are fed
+    one after the other, or together while nobody else runs, before the next draw. A sequence that loses its pages starts again with
     ``cached = 0`` and prefills its prompt together with the tokens generated so far, so nothing of the answer is lost; of
     these it takes from others, or from what was kept of itself, what it finds.
 
@@ -74,6 +75,16 @@ class Sequence:
         if not self.tokens or self.max_tokens < 1:
             raise ValueError("a sequence needs at least one prompt token and room for one more")
         self.prompt_tokens = len(self.tokens)
+
+    @property
+    def missing(self) -> int:
+        """How many tokens the cache has not been given yet."""
+        return len(self.tokens) - self.cached
+
+    @property
+    def next_token(self) -> int:
+        """The token that is fed next."""
+        return self.tokens[self.cached]
 
     @property
     def held(self) -> int:

@@ -96,13 +96,15 @@ def draw_as_guessed(
     Returns:
         How many tokens were drawn. The last of them was not fed to the model yet: so many of the pass's tokens are right.
     """
-    drawn = 0
+    drawn, tokens = 0, generation.sequence.tokens
     for row, follows in zip(logits, [*guessed, None], strict=True):
+        had = len(tokens)
         token = generation.draw_if_clear(row, clear_lead(row, activation_eps))
         if token is None:
             break
         drawn += 1
-        if generation.end is not None or token != follows:
+        # After tokens that were forced, the next row is another one than the guess has.
+        if generation.end is not None or token != follows or len(tokens) > had + 1:
             break
     return drawn
 

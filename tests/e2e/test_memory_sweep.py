@@ -109,15 +109,19 @@ class Step:
     said: str
 
 
-def fill(engine: LocalEngine, info: ModelInfo, requests: int = 4) -> list[Event]:
-    """As many and as long requests at once as can be answered; their last events."""
-    request = GenerateRequest(
-        raw_token_ids=[7] * (info.context_tokens - 16),
-        max_tokens=16,
-        ignore_eos=True,
-        sampling=SamplingOptions(temperature=0),
-    )
-    streams = [engine.generate(request) for _ in range(requests)]
+def fill(engine: LocalEngine, info: ModelInfo, requests: int = 4, first_token: int = 7) -> list[Event]:
+    """As many and as long requests at once as can be answered, none of which begins like another; their last events."""
+    streams = [
+        engine.generate(
+            GenerateRequest(
+                raw_token_ids=[first_token + number] * (info.context_tokens - 16),
+                max_tokens=16,
+                ignore_eos=True,
+                sampling=SamplingOptions(temperature=0),
+            )
+        )
+        for number in range(requests)
+    ]
     return [list(stream)[-1] for stream in streams]
 
 
@@ -229,8 +233,9 @@ def test_answers_wait_for_each_others_pages_where_there_is_no_memory_for_more(
     shared: tuple[MemoryGroup, LocalEngine, ModelInfo],
 ) -> None:
     group, engine, info = shared
-    assert isinstance(fill(engine, info, requests=1)[0], Finished)
+    assert isinstance(fill(engine, info, requests=1, first_token=20)[0], Finished)
     with hog(group, leave_mib=14):
+        time.sleep(1.1)  # what is left is read once a second
         ends = fill(engine, info)
     assert all(isinstance(end, Finished) for end in ends), ends
     queued_s = sorted(end.timings.queue_s for end in ends if isinstance(end, Finished))

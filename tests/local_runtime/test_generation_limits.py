@@ -149,6 +149,9 @@ class Only:
     def is_complete(self) -> bool:
         return len(self.taken) >= self.most
 
+    def forced(self) -> list[int]:
+        return []
+
     def may_end(self) -> bool:
         return len(self.taken) >= self.least
 

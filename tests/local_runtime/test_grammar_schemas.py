@@ -54,6 +54,10 @@ class Talker:
             if token in self.tokenizer.eos_ids:
                 break
             said.append(token)
+            if seed % 2:  # as the engine does, unless somebody wants to know what the model thought of each token
+                for forced in constraint.forced():
+                    constraint.take(forced)
+                    said.append(forced)
         assert constraint.may_end()
         assert not self.tokenizer.special_ids.intersection(said)
         return self.tokenizer.decode(said)
