@@ -152,7 +152,7 @@ class Sampler:
         self, logits: npt.NDArray[np.float32], limits: Limits | None
     ) -> tuple[npt.NDArray[np.float32], int]:
         """The logits with all that changes them before a draw, and the place of the highest, which is finite."""
-        if self._biased_ids.size:
+        if self.is_biased:
             logits = self._copy(logits)
             logits[self._biased_ids] += self._biases
         logits = self._penalised(logits)

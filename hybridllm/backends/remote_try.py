@@ -144,8 +144,9 @@ class RemoteTry:
             self._end()
             return event
         pieces = [event]
-        while self._pending and isinstance(self._pending[0], ContentDelta):
-            pieces.append(self._pending.popleft())  # type: ignore[arg-type]  # it is what was looked at
+        while self._pending and isinstance(following := self._pending[0], ContentDelta):
+            self._pending.popleft()
+            pieces.append(following)
         if not self._text_came and not all(piece.is_thought for piece in pieces):
             self._text_came = True
             self._on_text()
